@@ -1,0 +1,30 @@
+"""IF-MMIN (Zuo et al., ICASSP 2023) with the paper's settings.
+
+    python -m mmer_jax.main --config=configs/ifmmin.py --workdir=workdirs/ifmmin \
+        --config.data.root=FEATURE_DIR
+"""
+
+from mmer_jax.config import base, stage
+
+
+def get_config():
+    c = base()
+    c.method = "ifmmin"
+    c.model.cascade = (256, 128, 64)
+    c.model.blocks = 5
+    c.model.invariant_input = True  # False: ablation, no invariant feature in the cascade
+    c.stages.utt_shared = stage(
+        batch_size=64, constant_epochs=10, decay_epochs=10, clip=0.5, dropout=0.3, cmd_weight=1.0
+    )
+    c.stages.ifmmin = stage(
+        constant_epochs=20,
+        decay_epochs=20,
+        b1=0.5,
+        clip=1.0,
+        dropout=0.5,
+        imagination_weight=1.0,
+        invariance_weight=100.0,  # 0: ablation, no invariance loss
+        init_from_teacher=True,  # encoders and SharedEncoder start from utt_shared
+    )
+    c.lock()
+    return c

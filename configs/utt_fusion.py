@@ -1,0 +1,15 @@
+"""utt_fusion: full-modality fusion, scored with missing modalities as zeros (lower baseline).
+
+    python -m mmer_jax.main --config=configs/utt_fusion.py --workdir=workdirs/utt_fusion \
+        --config.data.root=FEATURE_DIR
+"""
+
+from mmer_jax.config import base, stage
+
+
+def get_config():
+    c = base()
+    c.method = "utt_fusion"
+    c.stages.utt_fusion = stage(clip=0.5, dropout=0.3)
+    c.lock()
+    return c

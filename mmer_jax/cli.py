@@ -1,0 +1,53 @@
+"""The command line: --config=FILE and its overrides, with errors a person can act on."""
+
+import runpy
+import sys
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from mmer_jax import config as config_lib
+from mmer_jax.errors import UserError
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parse absl flags; returns what is left.
+
+    Raises:
+      UserError: an unknown flag, a config file that is missing or broken, an unknown config key
+        (the message lists the valid ones) or a value of the wrong type.
+    """
+    path = _value_of(argv, "--config")
+    wants_help = any(argument.lstrip("-").startswith("help") for argument in argv[1:])
+    if path:
+        overrides = [a[len("--config.") :].split("=")[0] for a in argv if a.startswith("--config.")]
+        config_lib.check_overrides(_load(path), overrides)
+    elif not wants_help:
+        raise UserError("no --config given, for example --config=configs/ifmmin.py")
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, ValueError, TypeError, SyntaxError) as error:
+        raise UserError(f"{error}") from error
+
+
+def _load(path: str) -> ConfigDict:
+    """What get_config() of the file returns."""
+    file = Path(path.split(":")[0])
+    if not file.exists():
+        raise UserError(f"config file {file} does not exist")
+    # A config may import its neighbours (`from configs import ...`) wherever it is run from.
+    sys.path.append(str(file.resolve().parent.parent))
+    try:
+        return runpy.run_path(str(file))["get_config"]()
+    except Exception as error:
+        raise UserError(f"config file {file} fails: {type(error).__name__}: {error}") from error
+
+
+def _value_of(argv: list[str], flag: str) -> str | None:
+    for i, argument in enumerate(argv):
+        if argument.startswith(flag + "="):
+            return argument.split("=", 1)[1]
+        if argument == flag and i + 1 < len(argv):
+            return argv[i + 1]
+    return None

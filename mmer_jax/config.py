@@ -1,0 +1,158 @@
+"""Every default in one place, and what makes a configuration valid.
+
+`configs/*.py` start from `base()` and change a few lines.
+"""
+
+import json
+
+from ml_collections import ConfigDict, config_dict
+
+from mmer_jax.errors import UserError
+
+
+def base() -> ConfigDict:
+    """The configuration that every experiment starts from; unlocked."""
+    c = ConfigDict()
+    c.method = "ifmmin"
+
+    c.data = ConfigDict()
+    c.data.root = ""  # the feature directory
+    c.data.source = "records"  # records (TFRecords, built once) | directory | synthetic
+    c.data.records_dir = "~/.cache/mmer_jax/records"
+    c.data.modalities = ("audio", "text", "visual")  # names of the .npz files, in this order
+    c.data.label = "emotion4"  # column of utterances.csv
+    c.data.task = "auto"  # auto | classification | regression
+    c.data.classes = ()  # their order; empty: sorted
+    c.data.splits = "session_speaker"  # session_speaker | session | split | kfold
+    c.data.kfold = 5
+    c.data.kfold_by = "speaker"  # speaker | dialogue
+    c.data.kfold_seed = 0
+    c.data.allow_speaker_overlap = False
+    c.data.normalize = "all"  # all | none | names joined by commas
+    c.data.nonfinite = "error"  # error | missing
+    c.data.placement = "auto"  # auto | device | stream
+    c.data.memory_budget_gb = 8.0  # of features on a device; `auto` streams what is larger
+
+    c.synthetic = ConfigDict()  # for data.source = "synthetic"
+    c.synthetic.n_utterances = 1000
+    c.synthetic.noise = 1.0
+    c.synthetic.seed = 0
+
+    c.model = ConfigDict()
+    c.model.embedding = 128
+    c.model.encoders = ()  # fc | lstm | textcnn per modality; empty: by shape and name
+    c.model.pooling = "maxpool"  # of LSTMs: maxpool | last | attention
+    c.model.classifier = (128, 128)
+
+    c.stages = ConfigDict()
+
+    c.train = ConfigDict()
+    c.train.patterns = "all"  # all | sample (one random pattern per utterance, as published)
+
+    c.trials = ConfigDict()
+    c.trials.folds = config_dict.placeholder(object)
+    c.trials.folds = "all"  # or a list
+    c.trials.seeds = 1
+    c.trials.max_parallel = 0  # trials that train side by side; 0: all
+
+    c.eval = ConfigDict()
+    c.eval.batch_size = 256
+
+    c.mesh = ConfigDict()
+    c.mesh.data = 0  # devices that share a batch; 0: chosen
+
+    c.quirks = ConfigDict()
+    c.quirks.pad_masking = True  # False: recurrence and pooling run over padding, as released
+
+    c.checkpoint = ConfigDict()
+    c.checkpoint.every_seconds = 60.0  # 0: after every epoch
+
+    c.log = ConfigDict()
+    c.log.tensorboard = False
+    return c
+
+
+def stage(**changes) -> ConfigDict:
+    """Settings of one training stage; defaults as in the released launch scripts."""
+    s = ConfigDict()
+    s.batch_size = 128
+    s.constant_epochs = 10
+    s.decay_epochs = 10
+    s.learning_rate = 2e-4
+    s.b1 = 0.9
+    s.weight_decay = 0.0
+    s.clip = 1.0  # of each network's gradient norm
+    s.dropout = 0.5
+    s.update(changes)
+    return s
+
+
+# Keys that change how a run is carried out but not what it computes: a workdir may be resumed
+# under other values.
+INCIDENTAL = (
+    "data.placement",
+    "data.memory_budget_gb",
+    "data.records_dir",
+    "data.source",
+    "data.root",
+    "checkpoint.every_seconds",
+    "log.tensorboard",
+    "mesh.data",
+)
+
+
+def flat(config: ConfigDict) -> dict[str, object]:
+    """{'data.label': 'emotion4', ...} with plain JSON values."""
+    found: dict[str, object] = {}
+
+    def visit(prefix: str, node) -> None:
+        for key, value in node.items():
+            if isinstance(value, ConfigDict):
+                visit(f"{prefix}{key}.", value)
+            else:
+                found[f"{prefix}{key}"] = json.loads(json.dumps(value))
+
+    visit("", config)
+    return found
+
+
+def check_overrides(config: ConfigDict, overrides) -> None:
+    """Refuse `--config.a.b` that the config file does not define, listing what it does.
+
+    Args:
+      config: as the config file returns it.
+      overrides: dotted keys.
+    """
+    valid = flat(config)
+    for key in overrides:
+        if key not in valid:
+            section = key.rsplit(".", 1)[0] + "."
+            near = [k for k in valid if k.startswith(section)] if "." in key else []
+            raise UserError(
+                f"unknown config key '{key}'; valid keys are: {', '.join(near or sorted(valid))}"
+            )
+
+
+def check_values(config: ConfigDict) -> None:
+    """Refuse values that no part of the program would understand."""
+    choices = {
+        "data.source": ("records", "directory", "synthetic"),
+        "data.placement": ("auto", "device", "stream"),
+        "data.task": ("auto", "classification", "regression"),
+        "train.patterns": ("all", "sample"),
+        "model.pooling": ("maxpool", "last", "attention"),
+    }
+    values = flat(config)
+    for key, allowed in choices.items():
+        if values[key] not in allowed:
+            raise UserError(f"{key} is '{values[key]}'; choose one of: {', '.join(allowed)}")
+    positive = ["trials.seeds", "eval.batch_size", "model.embedding"]
+    positive += [k for k in values if k.endswith((".batch_size", ".learning_rate", ".clip"))]
+    for key in positive:
+        if not values[key] > 0:  # type: ignore[operator]
+            raise UserError(f"{key} is {values[key]}; it must be above 0")
+    for name, settings in config.stages.items():
+        if settings.constant_epochs + settings.decay_epochs < 1:
+            raise UserError(f"stages.{name} has no epoch")
+        if not 0 <= settings.dropout < 1:
+            raise UserError(f"stages.{name}.dropout is {settings.dropout}; expected 0 ≤ p < 1")

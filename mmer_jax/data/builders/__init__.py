@@ -1,0 +1,1 @@
+"""TFDS builders: the only code that writes TFRecords."""

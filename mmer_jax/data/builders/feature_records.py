@@ -1,0 +1,190 @@
+"""The TFDS builder that turns a feature directory into sharded TFRecords, once.
+
+A record holds one utterance: its row, its id and, per modality, the raw little-endian bytes of its
+features, so that the pipeline decodes and pads a whole batch with one operation. Rows keep the
+order of utterances.csv across the shards. Beside the shards lie utterances.csv and source.json,
+written last: a folder without it is unfinished and is built again.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from mmer_jax.data import feature_dir
+from mmer_jax.data.corpus import Modality, RawModality
+from mmer_jax.errors import UserError, is_disk_full
+
+SHARD_BYTES = 64 * 2**20
+MIN_SHARDS = 8  # so that the processes of a small cluster each have some to read
+
+tf.config.set_visible_devices([], "GPU")  # the accelerator belongs to JAX
+
+
+class FeatureRecords(tfds.core.GeneratorBasedBuilder):
+    """Utterances of one feature directory as records."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(self, *, ids: np.ndarray, raw: dict[str, RawModality], **kwargs):
+        self._ids = ids
+        self._raw = raw
+        super().__init__(**kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        modalities = {
+            name: tfds.features.Tensor(
+                shape=(None, m.features.shape[1]), dtype=m.features.dtype, encoding="bytes"
+            )
+            for name, m in self._raw.items()
+        }
+        features = tfds.features.FeaturesDict(
+            {"row": np.int64, "utt_id": tfds.features.Text(), **modalities}
+        )
+        return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
+
+    def _split_generators(self, dl_manager):
+        return {"corpus": self._generate_examples()}
+
+    def _generate_examples(self):
+        for row, utt_id in enumerate(self._ids):
+            example = {"row": row, "utt_id": str(utt_id)}
+            for name, modality in self._raw.items():
+                start, length = row, 1
+                if modality.lengths is not None:
+                    start, length = int(modality.starts[row]), int(modality.lengths[row])
+                example[name] = modality.features[start : start + length]
+            yield row, example
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordSet:
+    """A finished set of records: what the pipeline opens.
+
+    Attributes:
+      folder: holds utterances.csv.
+      shards: (TFRecord file, number of its records), in row order.
+      modalities, dtypes, lengths, finite: as of `corpus.assemble`.
+      fingerprint: of the content the records were made from.
+      built: False when an earlier build was reused.
+    """
+
+    folder: Path
+    shards: tuple[tuple[Path, int], ...]
+    modalities: tuple[Modality, ...]
+    dtypes: dict[str, np.dtype]
+    lengths: dict[str, np.ndarray]
+    finite: np.ndarray
+    fingerprint: str
+    built: bool
+
+
+def prepare(root: str | Path, modalities: Sequence[str], records_dir: str | Path) -> RecordSet:
+    """The records of a feature directory: reused if its content is unchanged, else built.
+
+    Unchanged files (name, size, modification time) are trusted at once. Touched files are read and
+    hashed; only other content is written again.
+
+    Raises:
+      UserError: the directory is faulty, the disk is full or the records are damaged.
+    """
+    root, modalities = Path(root).resolve(), tuple(modalities)
+    place = hashlib.blake2b(f"{root}\0{modalities}".encode(), digest_size=5).hexdigest()
+    folder = Path(records_dir).expanduser() / f"{root.name}-{place}"
+    stamp = _stamp(root, modalities)
+    source = _read_source(folder)
+    if source is not None and stamp is not None and source["stamp"] == stamp:
+        return _open(folder, source, built=False)
+    columns, raw = feature_dir.read_raw(root, modalities)
+    fingerprint = feature_dir.fingerprint(columns, raw)
+    built = source is None or source["fingerprint"] != fingerprint
+    try:
+        if built:
+            shutil.rmtree(folder, ignore_errors=True)
+            source = _build(folder, columns, raw, fingerprint)
+        assert source is not None
+        source = {**source, "stamp": stamp}
+        _write_source(folder, source)
+    except Exception as error:
+        if is_disk_full(error):
+            shutil.rmtree(folder, ignore_errors=True)
+            raise UserError(
+                f"disk full while writing records to {folder}; free space there or choose another "
+                "place with --config.data.records_dir"
+            ) from error
+        raise
+    return _open(folder, source, built=built)
+
+
+def _build(folder: Path, columns, raw: dict[str, RawModality], fingerprint: str) -> dict:
+    builder = FeatureRecords(ids=columns["utt_id"], raw=raw, data_dir=folder)
+    total = sum(modality.features.nbytes for modality in raw.values())
+    n_shards = min(len(columns["utt_id"]), max(MIN_SHARDS, -(-total // SHARD_BYTES)))
+    tfds.disable_progress_bar()
+    with contextlib.redirect_stdout(io.StringIO()):  # TFDS speaks of downloads; there are none
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(num_shards=n_shards)
+        )
+    feature_dir.write_directory(folder, columns, {})
+    np.savez(
+        folder / "index.npz",
+        finite=np.stack([m.finite_rows() for m in raw.values()], axis=1),
+        **{f"lengths/{k}": m.lengths for k, m in raw.items() if m.lengths is not None},
+    )
+    split = builder.info.splits["corpus"]
+    return {
+        "fingerprint": fingerprint,
+        "modalities": [dataclasses.asdict(m.spec(name)) for name, m in raw.items()],
+        "dtypes": {name: m.features.dtype.name for name, m in raw.items()},
+        "shards": [
+            [str(Path(path).relative_to(folder)), count]
+            for path, count in zip(split.filepaths, split.shard_lengths, strict=True)
+        ],
+    }
+
+
+def _open(folder: Path, source: dict, *, built: bool) -> RecordSet:
+    modalities = tuple(Modality(**m) for m in source["modalities"])
+    with np.load(folder / "index.npz") as index:
+        return RecordSet(
+            folder=folder,
+            shards=tuple((folder / path, count) for path, count in source["shards"]),
+            modalities=modalities,
+            dtypes={name: np.dtype(dtype) for name, dtype in source["dtypes"].items()},
+            lengths={
+                m.name: index[f"lengths/{m.name}"].astype(np.int32)
+                for m in modalities
+                if m.is_sequence
+            },
+            finite=index["finite"],
+            fingerprint=source["fingerprint"],
+            built=built,
+        )
+
+
+def _stamp(root: Path, modalities: Sequence[str]) -> list | None:
+    files = [root / "utterances.csv", *(root / f"{name}.npz" for name in modalities)]
+    if not all(file.exists() for file in files):
+        return None  # reading the directory will say what is missing
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
+def _read_source(folder: Path) -> dict | None:
+    try:
+        return json.loads((folder / "source.json").read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def _write_source(folder: Path, source: dict) -> None:
+    temporary = folder / "source.json.tmp"
+    temporary.write_text(json.dumps(source))
+    temporary.replace(folder / "source.json")

@@ -1,0 +1,1 @@
+"""Importers of published feature layouts into the feature directory of this project."""

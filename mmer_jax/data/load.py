@@ -1,0 +1,32 @@
+"""The corpus that a configuration asks for, from TFRecords, a feature directory or made up."""
+
+from mmer_jax.data import feature_dir, synthetic
+from mmer_jax.data.corpus import Corpus
+from mmer_jax.errors import UserError
+
+
+def load_corpus(config) -> Corpus:
+    """The corpus of `config.data`; imports TensorFlow only for `data.source="records"`."""
+    data = config.data
+    if data.source == "synthetic":
+        return synthetic.make_synthetic(
+            label=data.label, nonfinite=data.nonfinite, **config.synthetic
+        )
+    if not data.root:
+        raise UserError("no feature directory given; pass --config.data.root=DIR")
+    args = {
+        "label": data.label,
+        "task": data.task,
+        "classes": tuple(data.classes),
+        "nonfinite": data.nonfinite,
+    }
+    if data.source == "directory":
+        return feature_dir.read_directory(data.root, tuple(data.modalities), **args)
+    try:
+        from mmer_jax.data import pipeline
+    except ImportError as error:
+        raise UserError(
+            f"data.source='records' needs TensorFlow ({error}); install it, or pass "
+            "--config.data.source=directory to read the feature directory itself"
+        ) from error
+    return pipeline.read_records(data.root, tuple(data.modalities), data.records_dir, **args)

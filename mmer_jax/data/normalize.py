@@ -1,0 +1,75 @@
+"""Normalisation statistics of each fold, from its training rows and nothing else."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmer_jax.data.corpus import Corpus, Modality
+from mmer_jax.errors import UserError
+
+ROWS_AT_ONCE = 1024
+
+Statistics = dict[str, tuple[np.ndarray, np.ndarray]]  # name -> mean [F, D], std [F, D], float32
+
+
+def fold_statistics(
+    corpus: Corpus, train_rows: Sequence[np.ndarray], normalize: str = "all"
+) -> Statistics:
+    """Mean and standard deviation per feature dimension over the valid steps of training rows.
+
+    Args:
+      corpus: read once, whatever the number of folds.
+      train_rows: F arrays of rows.
+      normalize: "all", "none", or modality names joined by commas. A modality that is not
+        normalised gets mean 0 and std 1, and so does the std of a constant dimension.
+    """
+    names = corpus.spec.names
+    chosen = {"all": names, "none": ()}.get(normalize, tuple(normalize.split(",")))
+    unknown = set(chosen) - set(names)
+    if unknown:
+        raise UserError(
+            f"data.normalize names {sorted(unknown)}; expected 'all', 'none' or some of "
+            f"{','.join(names)}"
+        )
+    n_folds = len(train_rows)
+    member = np.zeros((n_folds, len(corpus)), np.float64)
+    for f, rows in enumerate(train_rows):
+        member[f, rows] = 1
+    used = np.flatnonzero(member.any(axis=0))
+    chunks = np.array_split(used, -(-len(used) // ROWS_AT_ONCE))
+    sums = {
+        m.name: np.zeros((3, n_folds, m.dim))
+        for m in corpus.spec.modalities
+        if m.name in chosen
+    }
+    if sums:
+        for rows, features in zip(chunks, corpus.stream(chunks), strict=True):
+            for i, m in enumerate(corpus.spec.modalities):
+                if m.name in sums:
+                    weight = member[:, rows] * corpus.present[rows, i]
+                    sums[m.name] += _moment_sums(m, features[m.name], corpus, rows, weight)
+    statistics = {}
+    for m in corpus.spec.modalities:
+        if m.name in sums:
+            count, first, second = sums[m.name]
+            mean = first / np.maximum(count, 1)
+            std = np.sqrt(np.maximum(second / np.maximum(count, 1) - mean**2, 0))
+            # Relative to the mean: what is left of a constant dimension is rounding, not spread.
+            std[std <= 1e-6 * np.maximum(np.abs(mean), 1e-6)] = 1
+        else:
+            mean, std = np.zeros((n_folds, m.dim)), np.ones((n_folds, m.dim))
+        statistics[m.name] = (mean.astype(np.float32), std.astype(np.float32))
+    return statistics
+
+
+def _moment_sums(
+    m: Modality, features: np.ndarray, corpus: Corpus, rows: np.ndarray, weight: np.ndarray
+) -> np.ndarray:
+    """[3, F, D]: counts, sums and sums of squares over steps, for fold weights [F, n]."""
+    x = features.astype(np.float64)
+    if not m.is_sequence:
+        count, first, second = np.ones(len(rows)), x, x**2
+    else:  # padding is zeros, so that it adds nothing to the sums
+        count, first, second = corpus.lengths[m.name][rows], x.sum(axis=1), (x**2).sum(axis=1)
+    counts = np.broadcast_to((weight @ count)[:, None], (len(weight), m.dim))
+    return np.stack([counts, weight @ first, weight @ second])

@@ -1,0 +1,110 @@
+"""A synthetic corpus whose modalities are correlated but complementary.
+
+A few latent factors depend on the emotion. Each modality observes its own subset of them through a
+random map, with noise, its speaker's offset and its own nuisance factors. Every factor is seen by
+two modalities with different noise: what a missing modality would have said can partly be inferred
+from the others, and each knows something that the others do not. Classes differ in factors that
+no single modality sees all of.
+"""
+
+import numpy as np
+
+from mmer_jax.data import feature_dir
+from mmer_jax.data.corpus import Corpus, RawModality, from_raw
+from mmer_jax.errors import UserError
+
+EMOTIONS = ("angry", "happy", "neutral", "sad", "excited", "frustrated")
+SHARED_FACTORS = 4  # between each pair of modalities
+
+
+def make_synthetic(
+    *,
+    n_utterances: int = 1000,
+    n_sessions: int = 5,
+    n_classes: int = 4,
+    vector_dims: tuple[int, ...] = (20,),
+    sequence_dims: tuple[tuple[int, int], ...] = ((24, 16), (20, 12)),
+    noise: float = 1.0,
+    seed: int = 0,
+    label: str = "emotion",
+    nonfinite: str = "error",
+) -> Corpus:
+    """A corpus in memory with columns utt_id, dialogue, turn, speaker, session, emotion, valence.
+
+    Args:
+      n_utterances: in all, spread over sessions of two speakers each.
+      n_sessions: sessions.
+      n_classes: emotions, at most 6.
+      vector_dims: D of each vector modality.
+      sequence_dims: (D, longest sequence) of each sequence modality; these come first.
+      noise: standard deviation of observation noise; factors of a class have unit spread.
+      seed: of everything.
+      label: "emotion" or the real-valued "valence".
+      nonfinite: as of `corpus.from_raw`.
+    """
+    if not 2 <= n_classes <= len(EMOTIONS):
+        raise UserError(f"a synthetic corpus has 2 to {len(EMOTIONS)} classes, not {n_classes}")
+    rng = np.random.default_rng(seed)
+    n_modalities = len(sequence_dims) + len(vector_dims)
+    classes = rng.integers(n_classes, size=n_utterances)
+    session = np.sort(rng.integers(n_sessions, size=n_utterances))
+    speaker = 2 * session + rng.integers(2, size=n_utterances)
+    pairs = [(i, j) for i in range(n_modalities) for j in range(i)]
+    prototypes = rng.normal(size=(n_classes, len(pairs), SHARED_FACTORS))
+    factors = prototypes[classes] + rng.normal(size=(n_utterances, len(pairs), SHARED_FACTORS))
+    columns = _columns(rng, session, speaker, np.array(EMOTIONS)[classes], factors)
+    sizes = [*sequence_dims, *((dim, 0) for dim in vector_dims)]
+    raw = {}
+    for m, (dim, max_steps) in enumerate(sizes):
+        seen = np.concatenate([factors[:, p] for p, pair in enumerate(pairs) if m in pair], axis=1)
+        # The two who share a factor hear it with different clarity.
+        loudness = rng.uniform(0.5, 1.5, size=seen.shape[1])
+        offset = 0.5 * rng.normal(size=(2 * n_sessions, dim))[speaker]
+        signal = (seen * loudness) @ rng.normal(size=(seen.shape[1], dim)) / np.sqrt(seen.shape[1])
+        raw[f"m{m}"] = _observe(rng, signal + offset, max_steps, noise, f"synthetic m{m}")
+    names = ("audio", "text", "visual")
+    if n_modalities == 3:
+        raw = dict(zip(names, raw.values(), strict=True))
+    return from_raw(
+        raw,
+        columns,
+        name="synthetic",
+        label=label,
+        nonfinite=nonfinite,
+        fingerprint=feature_dir.fingerprint(columns, raw),
+    )
+
+
+def _observe(rng, signal, max_steps: int, noise: float, source: str) -> RawModality:
+    """A vector per utterance, or a sequence in whose middle the signal is clearest."""
+    n, dim = signal.shape
+    if not max_steps:
+        features = signal + noise * rng.normal(size=(n, dim))
+        return RawModality(features.astype(np.float32), None, source)
+    lengths = rng.integers(max(1, max_steps // 3), max_steps + 1, size=n)
+    lengths[0] = max_steps
+    utterance = np.repeat(np.arange(n), lengths)
+    step = np.arange(len(utterance)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    clarity = np.sin(np.pi * (step + 0.5) / lengths[utterance])[:, None]
+    features = clarity * signal[utterance] + noise * rng.normal(size=(len(utterance), dim))
+    return RawModality(features.astype(np.float32), lengths, source)
+
+
+def _columns(rng, session, speaker, emotion, factors) -> dict[str, np.ndarray]:
+    n = len(session)
+    dialogue = [f"ses{s}_dia{d}" for s, d in zip(session, rng.integers(6, size=n), strict=True)]
+    turns: dict[str, int] = {}
+    turn = []
+    for name in dialogue:
+        turns[name] = turns.get(name, -1) + 1
+        turn.append(turns[name])
+    valence = np.tanh(factors.mean(axis=(1, 2)) + 0.1 * rng.normal(size=n))
+    return {
+        "utt_id": np.array([f"utt{i:05d}" for i in range(n)]),
+        "dialogue": np.array(dialogue),
+        "turn": np.array(turn).astype(str),
+        "speaker": np.array([f"spk{s}" for s in speaker]),
+        "session": session.astype(str),
+        "emotion": emotion,
+        "valence": np.array([f"{v:.4f}" for v in valence]),
+    }

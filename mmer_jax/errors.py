@@ -1,0 +1,32 @@
+"""The one exception that a user is meant to see, and what the terminal makes of it."""
+
+import errno
+
+
+class UserError(Exception):
+    """Something the user can mend: the message names the place, the value and what to do.
+
+    `main` prints it as a single message without a traceback and exits with status 2.
+    """
+
+
+def shorten(items, limit: int = 5) -> str:
+    """'a, b, c and 4 more': a list that stays readable in an error message."""
+    items = [str(item) for item in items]
+    if len(items) <= limit:
+        return ", ".join(items)
+    return f"{', '.join(items[:limit])} and {len(items) - limit} more"
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether `error`, or what caused it, is a full disk or an exhausted quota.
+
+    Orbax and TensorFlow write from C++ and report it in words rather than by errno.
+    """
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left on device" in str(error) or "Disk quota exceeded" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -1,0 +1,65 @@
+"""python -m mmer_jax.main --config=configs/NAME.py --workdir=DIR [--config.section.key=value ...]
+
+Trains and scores one configuration. The same command on the same workdir goes on where it stopped.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+from rich.console import Console
+
+from mmer_jax import cli
+from mmer_jax.errors import UserError, is_disk_full
+from mmer_jax.interrupt import Interrupted
+from mmer_jax.train import run
+
+CONFIG = config_flags.DEFINE_config_file("config", help_string="Configuration file.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, results and report go.")
+CACHE = flags.DEFINE_string(
+    "compilation_cache", "~/.cache/mmer_jax/xla", "Compiled programs are kept here; empty: not."
+)
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """absl's flags, with our own message for what is misspelt."""
+    try:
+        arguments = cli.parse_flags(argv)
+        if not WORKDIR.value:
+            raise UserError("no --workdir given: where checkpoints, results and report should go")
+        return arguments
+    except UserError as error:
+        _fail(error)
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    console = Console()
+    logging.set_verbosity(logging.ERROR)  # the libraries' notices are not for our users
+    if CACHE.value:
+        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(CACHE.value))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    try:
+        run(CONFIG.value, Path(WORKDIR.value), console)
+    except UserError as error:
+        _fail(error)
+    except Interrupted as stopped:
+        console.print(f"{stopped}: checkpoint written; run the same command again to go on")
+        sys.exit(stopped.exit_code)
+    except Exception as error:
+        if is_disk_full(error):
+            _fail(UserError(f"disk full: {error}. Free space and run the same command again."))
+        raise
+
+
+def _fail(error: UserError) -> NoReturn:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse_flags)

@@ -1,0 +1,114 @@
+"""Encode once: two embeddings per modality, the present one and the absent one.
+
+A missing modality enters its encoder as the same zeros for every utterance, so its embedding is one
+vector. It is computed as one more row of the batch; a pattern then is a `where` over the two.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from mmer_jax.data.corpus import CorpusSpec, Modality
+from mmer_jax.errors import UserError
+from mmer_jax.methods.stage import Batch, Params
+from mmer_jax.nn.encoders import FcEncoder, LSTMEncoder, TextCNN
+
+ENCODERS = ("fc", "lstm", "textcnn")
+
+
+class ModalityEncoders:
+    """One encoder per modality, each a network of its own (`encoder_<name>`)."""
+
+    def __init__(self, spec: CorpusSpec, model, quirks):
+        """`model` holds embedding, encoders and pooling; `quirks` holds pad_masking."""
+        kinds = tuple(model.encoders) or tuple(_default_kind(m) for m in spec.modalities)
+        if len(kinds) != len(spec.modalities):
+            raise UserError(
+                f"model.encoders {kinds} has {len(kinds)} entries for the modalities "
+                f"{spec.names}; give one of {', '.join(ENCODERS)} for each"
+            )
+        self.spec = spec
+        self.pad_masking = quirks.pad_masking
+        self.modules = {
+            m.name: _encoder(kind, m, model.embedding, model.pooling)
+            for kind, m in zip(kinds, spec.modalities, strict=True)
+        }
+
+    def init(self, key: Array) -> Params:
+        params = {}
+        for i, m in enumerate(self.spec.modalities):
+            shape = (1, m.max_steps, m.dim) if m.is_sequence else (1, m.dim)
+            variables = self.modules[m.name].init(
+                jax.random.fold_in(key, i), jnp.zeros(shape), jnp.ones(1, int), None
+            )
+            params[f"encoder_{m.name}"] = variables["params"]
+        return params
+
+    def __call__(
+        self, params: Params, batch: Batch, dropout=None, key: Array | None = None
+    ) -> tuple[Float[Array, "B M h"], Float[Array, "M h"]]:
+        """(embeddings of the batch, embeddings of an absent modality)."""
+        embeddings = []
+        for i, m in enumerate(self.spec.modalities):
+            absent, absent_steps = self._absent_input(m)
+            x = jnp.concatenate([batch.features[m.name], absent])
+            steps = None
+            if m.is_sequence:
+                given = batch.lengths[m.name] if self.pad_masking else m.max_steps
+                given = jnp.broadcast_to(given, len(x) - 1)
+                steps = jnp.concatenate([given, absent_steps])
+            rngs = {} if key is None else {"dropout": jax.random.fold_in(key, i)}
+            embeddings.append(self._encode(params, m, x, steps, dropout, rngs))
+        stacked = jnp.stack(embeddings, axis=1)
+        return stacked[:-1], stacked[-1]
+
+    def absent(self, params: Params) -> Float[Array, "M h"]:
+        """The embeddings of absent modalities alone."""
+        return jnp.concatenate(
+            [self._encode(params, m, *self._absent_input(m)) for m in self.spec.modalities]
+        )
+
+    def _absent_input(self, m: Modality) -> tuple[Array, Array | None]:
+        """Zeros, [1, D] or [1, T, D] with one valid step: the same whatever max_steps is.
+
+        Without pad_masking all T steps count, as released.
+        """
+        if not m.is_sequence:
+            return jnp.zeros((1, m.dim)), None
+        steps = 1 if self.pad_masking else m.max_steps
+        return jnp.zeros((1, m.max_steps, m.dim)), jnp.full(1, steps, jnp.int32)
+
+    def _encode(self, params: Params, m: Modality, x, steps, dropout=None, rngs=None):
+        with jax.named_scope(f"encode_{m.name}"):
+            variables = {"params": params[f"encoder_{m.name}"]}
+            return self.modules[m.name].apply(variables, x, steps, dropout, rngs=rngs)
+
+
+def choose(
+    available: Bool[Array, "B M"], present: Float[Array, "B M h"], absent: Float[Array, "M h"]
+) -> Float[Array, "B M h"]:
+    """The embeddings under a pattern."""
+    return jnp.where(available[..., None], present, absent)
+
+
+def flatten(embeddings: Float[Array, "... M h"]) -> Float[Array, "... D"]:
+    """Modalities side by side, in config order."""
+    return embeddings.reshape(*embeddings.shape[:-2], -1)
+
+
+def _default_kind(m: Modality) -> str:
+    """The paper's choice: TextCNN for text, LSTM for other sequences, FC for vectors."""
+    if not m.is_sequence:
+        return "fc"
+    return "textcnn" if m.name == "text" else "lstm"
+
+
+def _encoder(kind: str, m: Modality, size: int, pooling: str):
+    if kind not in ENCODERS:
+        raise UserError(f"unknown encoder '{kind}'; choose one of: {', '.join(ENCODERS)}")
+    if (kind == "fc") == m.is_sequence:
+        shape = "a sequence" if m.is_sequence else "a vector per utterance"
+        raise UserError(f"encoder '{kind}' does not fit modality '{m.name}', which is {shape}")
+    if kind == "fc":
+        return FcEncoder((size, size))
+    return LSTMEncoder(size, pooling) if kind == "lstm" else TextCNN(size)

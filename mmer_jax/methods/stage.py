@@ -1,0 +1,66 @@
+"""The contract between a method and the engine: what a batch holds and what a stage provides.
+
+A method is a sequence of stages, `stages(config, spec) -> tuple[Stage, ...]`. The engine trains
+them in order, each from the best epoch of the ones before, and vmaps everything here over trials,
+so that a stage sees one trial: its parameters, its batch, its hyper-parameters.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from jaxtyping import Array, Bool, Float, Int, Num
+
+Params = dict[str, Any]  # network name -> its parameters; gradients are clipped per network
+Hyper = Mapping[str, Float[Array, ""]]
+
+
+class Batch(NamedTuple):
+    """B utterances under K patterns.
+
+    Attributes:
+      features: name -> [B, D] or [B, T, D], normalised; zeros where padded or not present.
+      lengths: sequence modality -> [B] valid steps, at least 1.
+      present: [B, M], what the corpus has of each utterance.
+      labels: [B], int32 classes or float32.
+      weights: [B], 1, or 0 for the rows that fill up the last batch.
+      available: [K, B, M], what each pattern leaves; never more than `present`.
+      frozen: this batch's rows of what `Stage.prepare` returned.
+      constants: what `Stage.constants` returned.
+    """
+
+    features: dict[str, Float[Array, "B ..."]]
+    lengths: dict[str, Int[Array, " B"]]
+    present: Bool[Array, "B M"]
+    labels: Num[Array, " B"]
+    weights: Float[Array, " B"]
+    available: Bool[Array, "K B M"]
+    frozen: dict[str, Float[Array, "B ..."]]
+    constants: dict[str, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One training stage.
+
+    Attributes:
+      name: key of its section in `config.stages`, and of its checkpoint.
+      settings: that section: batch_size, epochs, optimiser.
+      patterns: "full" trains and selects on all that is present, "missing" on the patterns.
+      hyper: numbers that may differ per trial, by name; `learning_rate` is among them.
+      init: (key, earlier) -> params; `earlier` maps stage names to their best parameters.
+      loss: (params, batch, key, hyper) -> (scalar, metrics of unweighted terms).
+      predict: (params, batch) -> [K, B, C] logits, or [K, B, 1] for a real-valued label.
+      prepare: (earlier, batch) -> per-utterance tensors [B, ...], computed once per stage.
+      constants: earlier -> tensors that are the same for every utterance, computed once.
+    """
+
+    name: str
+    settings: Any
+    patterns: str
+    hyper: dict[str, float]
+    init: Callable[[Array, dict[str, Params]], Params]
+    loss: Callable[[Params, Batch, Array, Hyper], tuple[Float[Array, ""], dict[str, Array]]]
+    predict: Callable[[Params, Batch], Float[Array, "K B C"]]
+    prepare: Callable[[dict[str, Params], Batch], dict[str, Array]] = lambda earlier, batch: {}
+    constants: Callable[[dict[str, Params]], dict[str, Array]] = lambda earlier: {}

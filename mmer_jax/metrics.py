@@ -1,0 +1,94 @@
+"""Scores: accuracy (WA), macro recall (UA), F1; or MAE, correlation and binary accuracy.
+
+Classification scores are functions of confusion counts, so that they add up over batches, patterns
+and folds. `score` is the one number an epoch is chosen by; higher is better.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Num
+
+from mmer_jax.data.corpus import CorpusSpec
+
+# ---- on the device: what selects an epoch ----
+
+
+def score_counts_shape(spec: CorpusSpec) -> tuple[int, ...]:
+    """Of `score_counts`: a confusion matrix, or (sum of absolute errors, count)."""
+    return (spec.n_outputs, spec.n_outputs) if spec.is_classification else (2,)
+
+
+def score_counts(
+    outputs: Float[Array, "K B C"], labels: Num[Array, " B"], weights: Float[Array, " B"]
+) -> Float[Array, "..."]:
+    """Counts that add up over batches and give `score`, pooled over the K patterns."""
+    if jnp.issubdtype(labels.dtype, jnp.integer):
+        n = outputs.shape[-1]
+        truth = jax.nn.one_hot(labels, n) * weights[:, None]
+        predicted = jax.nn.one_hot(jnp.argmax(outputs, axis=-1), n).sum(axis=0)
+        return jnp.einsum("bi,bj->ij", truth, predicted)
+    error = jnp.abs(outputs[..., 0] - jnp.nan_to_num(labels)) * weights
+    return jnp.stack([error.sum(), weights.sum() * len(outputs)])
+
+
+def score(counts: Float[Array, "..."], *, spec: CorpusSpec) -> Float[Array, ""]:
+    """UA over the classes that occur, or minus the mean absolute error."""
+    if not spec.is_classification:
+        return -counts[0] / jnp.maximum(counts[1], 1.0)
+    support = counts.sum(axis=1)
+    recall = jnp.diag(counts) / jnp.maximum(support, 1.0)
+    return recall.sum() / jnp.maximum((support > 0).sum(), 1)
+
+
+# ---- on the host: what is reported ----
+
+
+def confusion_counts(
+    labels: Num[np.ndarray, " n"], predicted: Num[np.ndarray, " n"], n_classes: int
+) -> np.ndarray:
+    """[C, C] counts, rows are the truth."""
+    return np.bincount(labels * n_classes + predicted, minlength=n_classes**2).reshape(
+        n_classes, n_classes
+    )
+
+
+def classification_scores(confusion: np.ndarray) -> dict[str, float]:
+    """WA, UA, macro-F1 and weighted-F1 of a confusion matrix.
+
+    UA averages the recall over the classes that occur in the truth; macro-F1 averages over the
+    classes that occur in truth or prediction (as scikit-learn does).
+    """
+    confusion = confusion.astype(np.float64)
+    hits, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    f1 = 2 * hits / np.maximum(support + predicted, 1)
+    occurs = support > 0
+    return {
+        "WA": float(hits.sum() / support.sum()),
+        "UA": float((hits[occurs] / support[occurs]).mean()),
+        "macro_F1": float(f1[occurs | (predicted > 0)].mean()),
+        "weighted_F1": float((f1 * support).sum() / support.sum()),
+    }
+
+
+def regression_scores(labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
+    """MAE, Pearson correlation, and accuracy and weighted F1 of the sign.
+
+    The binary scores leave out labels that are exactly zero (neutral), as is usual for CMU-MOSEI.
+    Correlation with a constant is 0.
+    """
+    labels, predictions = labels.astype(np.float64), predictions.astype(np.float64)
+    x, y = labels - labels.mean(), predictions - predictions.mean()
+    scale = np.sqrt((x**2).sum() * (y**2).sum())
+    scores = {
+        "MAE": float(np.abs(labels - predictions).mean()),
+        "pearson": float((x * y).sum() / scale) if scale > 1e-12 else 0.0,
+    }
+    signed = labels != 0
+    if signed.any():
+        confusion = confusion_counts(
+            (labels[signed] > 0).astype(int), (predictions[signed] > 0).astype(int), 2
+        )
+        binary = classification_scores(confusion)
+        scores |= {"binary_accuracy": binary["WA"], "binary_F1": binary["weighted_F1"]}
+    return scores

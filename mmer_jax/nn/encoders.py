@@ -1,0 +1,134 @@
+"""Utterance encoders of the MMIN code line: one modality in, one embedding out.
+
+All share one signature, `encoder(x, lengths, dropout)`: x is [B, D], or [B, T, D] with the number
+of valid steps [B] in `lengths`; `dropout` is a rate or None. Steps past the length never count,
+whatever stands there. The released code lets its recurrence and its pooling run over the batch's
+padding; passing lengths = T reproduces that (quirks.pad_masking=False).
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from mmer_jax.nn.layers import Dropout, Linear
+
+WIDTHS = (3, 4, 5)  # of the TextCNN's convolutions
+CHANNELS = 128
+VERY_NEGATIVE = -1e30  # for masking; finite, so that gradients stay finite
+
+
+class LSTMEncoder(nn.Module):
+    """One-layer LSTM (gates i, f, g, o; two bias vectors) and a pooling over its steps.
+
+    Attributes:
+      size: embedding size h.
+      pooling: "maxpool", "last", or "attention" (softmax of u·tanh(W r_t + b)).
+    """
+
+    size: int
+    pooling: str = "maxpool"
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B T D"], lengths: Int[Array, " B"], dropout=None
+    ) -> Float[Array, "B h"]:
+        del dropout
+        hidden = self._recurrence(x)
+        batch, steps = hidden.shape[1], hidden.shape[0]
+        if self.pooling == "last":
+            return hidden[lengths - 1, jnp.arange(batch)]
+        valid = jnp.arange(steps)[:, None] < lengths
+        if self.pooling == "maxpool":
+            return jnp.max(jnp.where(valid[..., None], hidden, VERY_NEGATIVE), axis=0)
+        if self.pooling == "attention":
+            score = nn.Dense(1, use_bias=False, name="query")(
+                jnp.tanh(nn.Dense(self.size, name="key")(hidden))
+            )[..., 0]
+            weight = jax.nn.softmax(jnp.where(valid, score, VERY_NEGATIVE), axis=0)
+            return jnp.einsum("tb,tbh->bh", weight, hidden)
+        raise ValueError(f"pooling '{self.pooling}': expected maxpool, last or attention")
+
+    def _recurrence(self, x):
+        """Hidden states [T, B, h]. The input projection of all steps is one matrix product."""
+        batch, steps, dim = x.shape
+        init = nn.initializers.uniform(2 * self.size**-0.5)
+
+        def centred(key, shape):  # PyTorch's U(-1/sqrt h, 1/sqrt h)
+            return init(key, shape) - self.size**-0.5
+
+        w_input = self.param("w_input", centred, (dim, 4 * self.size))
+        w_hidden = self.param("w_hidden", centred, (self.size, 4 * self.size))
+        # Two biases where one would do: Adam moves their sum twice as fast, as in PyTorch.
+        bias = self.param("b_input", centred, (4 * self.size,)) + self.param(
+            "b_hidden", centred, (4 * self.size,)
+        )
+        time_major = x.swapaxes(0, 1).reshape(steps * batch, dim)
+        projected = (time_major @ w_input + bias).reshape(steps, batch, 4 * self.size)
+
+        def step(carry, inputs):
+            hidden, cell = carry
+            i, f, g, o = jnp.split(inputs + hidden @ w_hidden, 4, axis=-1)
+            cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
+            hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)
+            return (hidden, cell), hidden
+
+        zeros = jnp.zeros((batch, self.size), x.dtype)
+        return jax.lax.scan(step, (zeros, zeros), projected)[1]
+
+
+class TextCNN(nn.Module):
+    """Convolutions over time of widths 3, 4, 5, ReLU, max over time, dropout, Linear, ReLU.
+
+    A sequence shorter than a width is convolved once, with zeros after its end.
+    """
+
+    size: int
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B T D"], lengths: Int[Array, " B"], dropout=0.5
+    ) -> Float[Array, "B h"]:
+        batch, steps, dim = x.shape
+        kernel, bias = self._kernel(dim)
+        # All widths as one matrix product over windows of the largest width: under vmap a
+        # convolution would become a grouped one, which is slow on every backend.
+        x = jnp.where((jnp.arange(steps) < lengths[:, None])[..., None], x, 0.0)
+        padded = jnp.pad(x, ((0, 0), (0, WIDTHS[-1] - 1), (0, 0)))
+        windows = jnp.concatenate([padded[:, j : j + steps] for j in range(WIDTHS[-1])], axis=-1)
+        out = windows.reshape(batch * steps, -1) @ kernel
+        out = out.reshape(batch, steps, -1)
+        last_start = jnp.maximum(lengths[:, None] - jnp.repeat(jnp.array(WIDTHS), CHANNELS), 0)
+        inside = jnp.arange(steps)[:, None] <= last_start[:, None, :]
+        pooled = nn.relu(jnp.max(jnp.where(inside, out, VERY_NEGATIVE), axis=1) + bias)
+        pooled = Dropout()(pooled, dropout)
+        return nn.relu(Linear(self.size, name="out")(pooled))
+
+    def _kernel(self, dim: int):
+        """[5·D, 384] kernel with zeros where a narrower convolution does not reach, and bias."""
+        kernels, biases = [], []
+        for width in WIDTHS:
+            fan_in_init = nn.initializers.variance_scaling(
+                2.0, "fan_in", "normal", in_axis=(0, 1), out_axis=2
+            )
+            kernel = self.param(f"conv{width}_kernel", fan_in_init, (width, dim, CHANNELS))
+            kernels.append(jnp.pad(kernel, ((0, WIDTHS[-1] - width), (0, 0), (0, 0))))
+            biases.append(self.param(f"conv{width}_bias", nn.initializers.zeros, (CHANNELS,)))
+        return jnp.concatenate(kernels, -1).reshape(-1, len(WIDTHS) * CHANNELS), jnp.concatenate(
+            biases
+        )
+
+
+class FcEncoder(nn.Module):
+    """Linear, ReLU, dropout per layer, for a vector per utterance. `layers` ends with h."""
+
+    layers: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B D"], lengths=None, dropout=None) -> Float[Array, "B h"]:
+        del lengths
+        for i, size in enumerate(self.layers):
+            x = Dropout()(nn.relu(Linear(size, name=f"layer{i}")(x)), dropout)
+        return x
+
+

@@ -1,0 +1,29 @@
+"""What stands after the encoders: the classifier and the modality-invariant encoder."""
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from mmer_jax.nn.layers import Dropout, Linear, leaky_relu
+
+
+class FcClassifier(nn.Module):
+    """(Linear, ReLU, dropout) per layer, then Linear to the outputs."""
+
+    layers: tuple[int, ...]
+    n_outputs: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... D"], dropout=None) -> Float[Array, "... C"]:
+        for i, size in enumerate(self.layers):
+            x = Dropout()(nn.relu(Linear(size, name=f"layer{i}")(x)), dropout)
+        return Linear(self.n_outputs, name="out")(x)
+
+
+class SharedEncoder(nn.Module):
+    """The invariant encoder (Zuo et al. 2023, §2.2): one set of weights for all modalities."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... h"]) -> Float[Array, "... h"]:
+        size = x.shape[-1]
+        x = leaky_relu(Linear(size, name="shared1")(x))
+        return leaky_relu(Linear(size, name="shared2")(x))

@@ -1,0 +1,299 @@
+"""The compiled programs of a stage: train and select for an epoch, prepare, predict.
+
+Everything carries a leading trial axis T. A program sees a `Piece` of the corpus; with a
+device-resident corpus an epoch (all its steps, validation over all patterns, best-epoch selection)
+is one program without a word to the host.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
+
+from mmer_jax import mesh as mesh_lib
+from mmer_jax import metrics
+from mmer_jax.data.corpus import CorpusSpec
+from mmer_jax.data.feed import Feed, Piece, Resident
+from mmer_jax.data.missing import full_pattern, missing_patterns
+from mmer_jax.methods.stage import Batch, Hyper, Params, Stage
+from mmer_jax.optimizer import decay_factor, make_optimizer
+
+
+class TrainState(NamedTuple):
+    """What training changes; each leaf [T, ...]."""
+
+    params: Params
+    optimizer: optax.OptState
+    step: Int[Array, " T"]  # finished updates
+    best_params: Params
+    best_score: Float[Array, " T"]  # validation UA, or minus the mean absolute error
+    best_epoch: Int[Array, " T"]  # 0-based; -1: none yet
+
+
+class TrialData(NamedTuple):
+    """What training reads and never changes; each leaf [T, ...]."""
+
+    key: Array
+    mean: dict[str, Float[Array, "T D"]]
+    std: dict[str, Float[Array, "T D"]]
+    hyper: Hyper
+    frozen: dict[str, Float[Array, "T N ..."]]
+    constants: dict[str, Array]
+
+
+def make_batch(
+    spec: CorpusSpec,
+    resident: Resident,
+    trial: TrialData,
+    slots: Int[Array, " B"],
+    rows: Int[Array, " B"],
+    patterns: np.ndarray,
+) -> Batch:
+    """The batch of one trial: gathered, normalised by its fold, under the patterns [K, M]."""
+    real = rows >= 0
+    slots = jnp.maximum(slots, 0)
+    present = resident.present[slots]
+    features, lengths = {}, {}
+    for i, m in enumerate(spec.modalities):
+        x = resident.features[m.name][slots].astype(jnp.float32)
+        x = (x - trial.mean[m.name]) / trial.std[m.name]
+        usable = present[:, i]
+        if m.is_sequence:
+            lengths[m.name] = resident.lengths[m.name][slots]
+            usable = usable[:, None] & (jnp.arange(m.max_steps) < lengths[m.name][:, None])
+        features[m.name] = jnp.where(usable[..., None], x, 0.0)
+    return Batch(
+        features=features,
+        lengths=lengths,
+        present=present,
+        labels=resident.labels[slots],
+        weights=real.astype(jnp.float32),
+        available=jnp.asarray(patterns)[:, None, :] & present,
+        frozen={name: tensor[jnp.maximum(rows, 0)] for name, tensor in trial.frozen.items()},
+        constants=trial.constants,
+    )
+
+
+class Programs:
+    """The programs of one stage over a mesh.
+
+    Args:
+      stage: what to train.
+      spec: of the corpus.
+      mesh: trials and batches are divided over it.
+      sampled: train on one random pattern per utterance instead of all patterns.
+    """
+
+    def __init__(self, stage: Stage, spec: CorpusSpec, mesh: Mesh, *, sampled: bool = False):
+        self._stage = stage
+        self._spec = spec
+        self._mesh = mesh
+        n_modalities = len(spec.modalities)
+        missing = stage.patterns == "missing"
+        self.patterns = missing_patterns(n_modalities) if missing else full_pattern(n_modalities)
+        self._sampled = sampled and missing
+        settings = stage.settings
+        self._optimizer = make_optimizer(
+            b1=settings.b1, weight_decay=settings.weight_decay, clip=settings.clip
+        )
+        trials = mesh_lib.by_trial(mesh)
+        jit = functools.partial(jax.jit, out_shardings=trials)
+        self.init = jit(jax.vmap(self._init))
+        self._epoch = jit(self._whole_epoch, donate_argnums=0)
+        self._train = jit(self._train_steps, donate_argnums=(0, 1))
+        self._validate = jit(self._count)
+        self._select = jit(self._keep_best, donate_argnums=0)
+        # [S, T, B, ...], like the rows they belong to.
+        self._prepare = jax.jit(self._prepare_steps)
+        self._predict = jax.jit(self._predict_steps)
+        self._constants = jit(jax.vmap(stage.constants))
+
+    # ---- host side: one call each ----
+
+    def train_epoch(
+        self,
+        state: TrainState,
+        trials: TrialData,
+        feed: Feed,
+        train_rows: np.ndarray,
+        validation_rows: np.ndarray,
+        epoch: int,
+    ) -> tuple[TrainState, dict[str, Array]]:
+        """One epoch; rows are [S, T, B]. Returns the new state and metrics [T] each."""
+        factor = decay_factor(
+            epoch, self._stage.settings.constant_epochs, self._stage.settings.decay_epochs
+        )
+        if feed.placement == "device":
+            (train,), (validation,) = feed.pieces(train_rows), feed.pieces(validation_rows)
+            return self._epoch(state, trials, train, validation, factor, epoch)
+        sums = None
+        for piece in feed.pieces(train_rows):
+            state, sums = self._train(state, sums, trials, piece, factor)
+        counts = None
+        for piece in feed.pieces(validation_rows):
+            more = self._validate(state.params, trials, piece)
+            counts = more if counts is None else jax.tree.map(jnp.add, counts, more)
+        return self._select(state, sums, counts, epoch)
+
+    def prepare(
+        self, earlier: dict[str, Params], trials: TrialData, feed: Feed, batch_size: int, n_rows: int
+    ) -> TrialData:
+        """`trials` with what the frozen stages say of every row of the corpus."""
+        if not earlier:
+            return trials
+        n_trials = len(trials.key)
+        table = np.arange(-(-n_rows // batch_size) * batch_size, dtype=np.int32)
+        table = np.where(table < n_rows, table, -1).reshape(-1, 1, batch_size)
+        table = np.repeat(table, n_trials, axis=1)
+        parts = [self._prepare(earlier, trials, piece) for piece in feed.pieces(table)]
+
+        def join(*leaves):  # [S, T, B, ...] each -> [T, N, ...]
+            whole = jnp.concatenate(leaves).swapaxes(0, 1)
+            return whole.reshape(n_trials, -1, *whole.shape[3:])[:, :n_rows]
+
+        frozen = jax.jit(
+            lambda parts: jax.tree.map(join, *parts), out_shardings=mesh_lib.by_trial(self._mesh)
+        )(parts)
+        return trials._replace(frozen=frozen, constants=self._constants(earlier))
+
+    def predict(
+        self, params: Params, trials: TrialData, feed: Feed, rows: np.ndarray, patterns: np.ndarray
+    ) -> np.ndarray:
+        """Logits [T, K, S·B, C] of rows [S, T, B] under patterns [K, M]."""
+        parts = [
+            np.asarray(self._predict(params, trials, piece, jnp.asarray(patterns)))
+            for piece in feed.pieces(rows)
+        ]
+        logits = np.concatenate(parts)[: len(rows)]  # [S, T, K, B, C]
+        steps, n_trials, n_patterns, batch, outputs = logits.shape
+        return logits.transpose(1, 2, 0, 3, 4).reshape(
+            n_trials, n_patterns, steps * batch, outputs
+        )
+
+    # ---- device side ----
+
+    def _init(self, key: Array, earlier: dict[str, Params]) -> TrainState:
+        params = self._stage.init(jax.random.fold_in(key, 0), earlier)
+        return TrainState(
+            params=params,
+            optimizer=self._optimizer.init(params),
+            step=jnp.zeros((), jnp.int32),
+            best_params=params,
+            best_score=jnp.full((), -jnp.inf, jnp.float32),
+            best_epoch=jnp.full((), -1, jnp.int32),
+        )
+
+    def _whole_epoch(self, state, trials, train: Piece, validation: Piece, factor, epoch):
+        state, sums = self._train_steps(state, None, trials, train, factor)
+        counts = self._count(state.params, trials, validation)
+        return self._keep_best(state, sums, counts, epoch)
+
+    def _train_steps(self, state, sums, trials, piece: Piece, factor):
+        """Train on the steps of a piece; `sums` adds up metrics over real steps."""
+
+        def one_step(state, inputs):
+            slots, rows = inputs
+            return jax.vmap(self._update, in_axes=(0, 0, None, 0, 0, None))(
+                state, trials, piece.resident, slots, rows, factor
+            )
+
+        state, values = jax.lax.scan(one_step, state, (piece.slots, piece.rows))
+        added = jax.tree.map(lambda v: v.sum(axis=0), values)
+        return state, added if sums is None else jax.tree.map(jnp.add, sums, added)
+
+    def _update(self, state: TrainState, trial: TrialData, resident, slots, rows, factor):
+        """One update of one trial; nothing changes where the batch is empty."""
+        real = jnp.any(rows >= 0)
+        key = jax.random.fold_in(trial.key, 1 + state.step)
+        pattern_key, loss_key = jax.random.split(key)
+        batch = make_batch(self._spec, resident, trial, slots, rows, self.patterns)
+        if self._sampled:
+            batch = batch._replace(available=_sample_pattern(pattern_key, batch))
+        gradient_of = jax.value_and_grad(self._stage.loss, has_aux=True)
+        (loss, terms), gradients = gradient_of(state.params, batch, loss_key, trial.hyper)
+        direction, optimizer = self._optimizer.update(gradients, state.optimizer, state.params)
+        rate = factor * trial.hyper["learning_rate"]
+        params = jax.tree.map(lambda p, d: p - rate * d, state.params, direction)
+        # A trial with fewer batches than its neighbours waits for them unchanged.
+        params, optimizer, step = jax.tree.map(
+            lambda new, old: jnp.where(real, new, old),
+            (params, optimizer, state.step + 1),
+            (state.params, state.optimizer, state.step),
+        )
+        record = {"loss": loss, **terms, "gradient_norm": optax.tree.norm(gradients)}
+        record = jax.tree.map(lambda v: jnp.where(real, v, 0.0), record)
+        record["steps"] = real.astype(jnp.float32)
+        return state._replace(params=params, optimizer=optimizer, step=step), record
+
+    def _count(self, params, trials, piece: Piece):
+        """Sufficient statistics of the validation score, pooled over patterns, [T, ...]."""
+
+        def one_step(counts, inputs):
+            slots, rows = inputs
+
+            def one_trial(params, trial, slots, rows):
+                batch = make_batch(
+                    self._spec, piece.resident, trial, slots, rows, self.patterns
+                )
+                outputs = self._stage.predict(params, batch)
+                return metrics.score_counts(outputs, batch.labels, batch.weights)
+
+            added = jax.vmap(one_trial)(params, trials, slots, rows)
+            return jax.tree.map(jnp.add, counts, added), None
+
+        shape = metrics.score_counts_shape(self._spec)
+        zeros = jnp.zeros((len(trials.key), *shape))
+        return jax.lax.scan(one_step, zeros, (piece.slots, piece.rows))[0]
+
+    def _keep_best(self, state: TrainState, sums, counts, epoch):
+        score = jax.vmap(functools.partial(metrics.score, spec=self._spec))(counts)
+        better = score > state.best_score
+
+        def choose(new, old):
+            return jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+        state = state._replace(
+            best_params=jax.tree.map(choose, state.params, state.best_params),
+            best_score=choose(score, state.best_score),
+            best_epoch=choose(jnp.full_like(state.best_epoch, epoch), state.best_epoch),
+        )
+        steps = jnp.maximum(sums.pop("steps"), 1.0)
+        record = {name: total / steps for name, total in sums.items()}
+        return state, record | {
+            "validation_score": score,
+            "best_score": state.best_score,
+            "best_epoch": state.best_epoch,
+            "parameter_norm": jax.vmap(optax.tree.norm)(state.params),
+        }
+
+    def _prepare_steps(self, earlier, trials, piece: Piece):
+        full = full_pattern(len(self._spec.modalities))
+
+        def one_trial(earlier, trial, slots, rows):
+            batch = make_batch(self._spec, piece.resident, trial, slots, rows, full)
+            return self._stage.prepare(earlier, batch)
+
+        return jax.lax.map(
+            lambda inputs: jax.vmap(one_trial)(earlier, trials, *inputs), (piece.slots, piece.rows)
+        )
+
+    def _predict_steps(self, params, trials, piece: Piece, patterns):
+        def one_trial(params, trial, slots, rows):
+            batch = make_batch(self._spec, piece.resident, trial, slots, rows, patterns)
+            return self._stage.predict(params, batch)
+
+        return jax.lax.map(
+            lambda inputs: jax.vmap(one_trial)(params, trials, *inputs), (piece.slots, piece.rows)
+        )
+
+
+def _sample_pattern(key: Array, batch: Batch):
+    """[1, B, M]: one of the batch's patterns for each utterance."""
+    n_patterns, n_rows, _ = batch.available.shape
+    chosen = jax.random.randint(key, (n_rows,), 0, n_patterns)
+    return batch.available[chosen, jnp.arange(n_rows)][None]

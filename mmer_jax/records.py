@@ -1,0 +1,140 @@
+"""What a run writes down and shows while it trains: metrics.jsonl, progress, TensorBoard."""
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mmer_jax.errors import UserError, is_disk_full
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file as a whole, so that a reader or a crash never sees half of it."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if is_disk_full(error):
+            raise UserError(
+                f"disk full while writing {path}; the earlier version of it is intact. Free space "
+                "and run the same command again."
+            ) from error
+        raise
+
+
+class MetricsLog:
+    """metrics.jsonl: one line per trial and epoch, the record of truth.
+
+    Lines carry `group` and `epochs_done`, so that a resumed run drops what the checkpoint it
+    resumes from has not seen.
+    """
+
+    def __init__(self, workdir: Path, *, tensorboard: bool = False):
+        self._path = workdir / "metrics.jsonl"
+        self._board = None
+        if tensorboard:
+            from flax.metrics.tensorboard import SummaryWriter  # imports TensorFlow
+
+            self._board = SummaryWriter(str(workdir / "tensorboard"), auto_flush=False)
+
+    def rewind(self, group: int, epochs_done: int) -> None:
+        """Drop lines of `group` after `epochs_done`, and a last line that a crash cut short."""
+        if not self._path.exists():
+            return
+        kept = []
+        for line in self._path.read_text(encoding="utf-8").splitlines():
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if record["group"] != group or record["epochs_done"] <= epochs_done:
+                kept.append(line + "\n")
+        write_atomically(self._path, "".join(kept))
+
+    def write(self, records: Sequence[Mapping[str, object]]) -> None:
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            if is_disk_full(error):
+                raise UserError(
+                    f"disk full while writing {self._path}; checkpoints are intact. Free space and "
+                    "run the same command again."
+                ) from error
+            raise
+        if self._board is not None:
+            self._write_board(records)
+
+    def _write_board(self, records) -> None:
+        assert self._board is not None
+        for record in records:
+            place = f"{record['stage']}/fold{record['fold']}_seed{record['seed']}"
+            for name, value in record.items():
+                if isinstance(value, float):
+                    self._board.scalar(f"{place}/{name}", value, record["epoch"])
+        self._board.flush()
+
+
+class Reporter:
+    """Progress for a person: a live bar in a terminal, otherwise one line per epoch."""
+
+    def __init__(self, console: Console, total_epochs: int):
+        self.console = console
+        self._total = total_epochs
+        self._done = 0
+        self._timed: list[float] = []
+        self._progress = None
+        if console.is_terminal:
+            self._progress = Progress(
+                TextColumn("[bold]{task.description}"),
+                BarColumn(bar_width=20),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeRemainingColumn(elapsed_when_finished=True),
+                console=console,
+            )
+            self._task = self._progress.add_task("training", total=total_epochs, note="compiling")
+
+    def __enter__(self) -> "Reporter":
+        if self._progress is not None:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def say(self, text: str) -> None:
+        self.console.print(text, highlight=False, soft_wrap=True)
+
+    def skip(self, epochs: int) -> None:
+        """Epochs that an earlier run has done."""
+        self._done += epochs
+        if self._progress is not None:
+            self._progress.update(self._task, completed=self._done)
+
+    def epoch(self, stage: str, epoch: int, of: int, note: str, seconds: float) -> None:
+        """One more epoch is done."""
+        self._done += 1
+        self._timed.append(seconds)
+        if self._progress is not None:
+            self._progress.update(
+                self._task,
+                description=f"{stage} {epoch}/{of}",
+                completed=self._done,
+                note=f"{note}\n",
+            )
+            return
+        recent = sorted(self._timed[-5:])[len(self._timed[-5:]) // 2]
+        left = time.strftime("%H:%M:%S", time.gmtime(recent * (self._total - self._done)))
+        self.say(f"{stage} epoch {epoch}/{of}  {note}  ETA {left}")
