@@ -18,8 +18,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from configs import ifmmin
 from mmer_jax import mesh as mesh_lib
+from mmer_jax.config import base, stage
 from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.feed import Feed
 from mmer_jax.data.synthetic import make_synthetic
@@ -28,6 +28,7 @@ from mmer_jax.programs import Programs, TrialData
 
 BATCH = 128
 STEPS = 4
+# name: (dimension, longest sequence)
 ORIGINAL = {"audio": (130, 60), "text": (1024, 22), "visual": (342, 50)}
 
 
@@ -41,18 +42,27 @@ def original_corpus(n_utterances: int) -> Corpus:
     )
 
 
+def original_config():
+    """IF-MMIN as released; epochs and learning rate do not matter here."""
+    c = base()
+    c.model.update(cascade=(256, 128, 64), blocks=5, invariant_input=True)
+    c.stages.utt_shared = stage(cmd_weight=1.0)
+    c.stages.ifmmin = stage(
+        b1=0.5, imagination_weight=1.0, invariance_weight=100.0, init_from_teacher=True
+    )
+    return c
+
+
 class StepTimer:
     """An epoch of STEPS steps of IF-MMIN's second stage, ready to be run and timed."""
 
     def __init__(self, corpus: Corpus, n_trials: int, *, sampled: bool):
-        config = ifmmin.get_config()
-        _, stage = make_stages(config, corpus.spec)
-        teacher, _ = make_stages(config, corpus.spec)
+        teacher, student = make_stages(original_config(), corpus.spec)
         mesh = mesh_lib.make_mesh(n_trials, BATCH)
         self.feed = Feed(corpus, mesh, placement="device", memory_budget=0)
-        data = _trial_data(corpus, stage, n_trials)
+        data = _trial_data(corpus, student.hyper, n_trials)
         earlier = {"utt_shared": Programs(teacher, corpus.spec, mesh).init(data.key, {}).params}
-        self.programs = Programs(stage, corpus.spec, mesh, sampled=sampled)
+        self.programs = Programs(student, corpus.spec, mesh, sampled=sampled)
         self.data = self.programs.prepare(earlier, data, self.feed, BATCH, len(corpus))
         self.state = self.programs.init(data.key, earlier)
         rows = np.arange(STEPS * BATCH, dtype=np.int32) % len(corpus)
@@ -69,13 +79,14 @@ class StepTimer:
         return time.perf_counter() - start
 
 
-def _trial_data(corpus: Corpus, stage, n_trials: int) -> TrialData:
+def _trial_data(corpus: Corpus, hyper, n_trials: int) -> TrialData:
     dims = {m.name: m.dim for m in corpus.spec.modalities}
     return TrialData(
         key=jax.random.split(jax.random.key(0), n_trials),
         mean={name: jnp.zeros((n_trials, dim)) for name, dim in dims.items()},
         std={name: jnp.ones((n_trials, dim)) for name, dim in dims.items()},
-        hyper={name: jnp.full(n_trials, value) for name, value in stage.hyper.items()},
+        clip=jnp.full(n_trials, jnp.inf),
+        hyper={name: jnp.full(n_trials, value) for name, value in hyper.items()},
         frozen={},
         constants={},
     )

@@ -29,6 +29,7 @@ def base() -> ConfigDict:
     c.data.kfold_seed = 0
     c.data.allow_speaker_overlap = False
     c.data.normalize = "all"  # all | none | names joined by commas
+    c.data.clip = 0.0  # normalised features lie within ± this many standard deviations; 0: off
     c.data.nonfinite = "error"  # error | missing
     c.data.placement = "auto"  # auto | device | stream
     c.data.memory_budget_gb = 8.0  # of features on a device; `auto` streams what is larger

@@ -41,6 +41,7 @@ class TrialData(NamedTuple):
     key: Array
     mean: dict[str, Float[Array, "T D"]]
     std: dict[str, Float[Array, "T D"]]
+    clip: Float[Array, " T"]  # of normalised features, in standard deviations; may be infinite
     hyper: Hyper
     frozen: dict[str, Float[Array, "T N ..."]]
     constants: dict[str, Array]
@@ -62,6 +63,7 @@ def make_batch(
     for i, m in enumerate(spec.modalities):
         x = resident.features[m.name][slots].astype(jnp.float32)
         x = (x - trial.mean[m.name]) / trial.std[m.name]
+        x = jnp.clip(x, -trial.clip, trial.clip)
         usable = present[:, i]
         if m.is_sequence:
             lengths[m.name] = resident.lengths[m.name][slots]

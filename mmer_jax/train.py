@@ -285,6 +285,7 @@ class GroupTraining:
             key=jax.device_put(jnp.stack(keys), mesh_lib.by_trial(self.mesh)),
             mean={name: mean for name, (mean, _) in self.statistics.items()},
             std={name: std for name, (_, std) in self.statistics.items()},
+            clip=self._on_trials([np.float32(self.config.data.clip or np.inf)] * len(self.group)),
             hyper=hyper,
             frozen={},
             constants={},

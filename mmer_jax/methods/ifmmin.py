@@ -14,95 +14,131 @@ Ablations: model.invariant_input=False (the cascade gets no invariant feature),
 stages.ifmmin.invariance_weight=0 (no invariance loss).
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from mmer_jax.data.corpus import CorpusSpec
 from mmer_jax.losses import task_loss, weighted_mean
 from mmer_jax.methods import utt_shared
 from mmer_jax.methods.encoding import ModalityEncoders, choose, flatten
-from mmer_jax.methods.stage import Batch, Stage
+from mmer_jax.methods.stage import Batch, Params, Stage
 from mmer_jax.nn.cascade import InvariantCascade
 from mmer_jax.nn.heads import FcClassifier, SharedEncoder
 
 
-def stages(config, spec: CorpusSpec) -> tuple[Stage, ...]:
-    (teacher,) = utt_shared.stages(config, spec)
-    encoders = ModalityEncoders(spec, config.model, config.quirks)
-    shared = SharedEncoder()
-    cascade = InvariantCascade(tuple(config.model.cascade), config.model.blocks)
-    classifier = FcClassifier(tuple(config.model.classifier), spec.n_outputs)
-    settings = config.stages.ifmmin
-    size = config.model.embedding
-    width = len(spec.modalities) * size
+class Encoded(NamedTuple):
+    """All that the patterns choose from, of the batch and of an absent modality."""
 
-    def init(key, earlier):
+    present: Float[Array, "B M h"]
+    absent: Float[Array, "M h"]
+    present_invariant: Float[Array, "B M h"]
+    absent_invariant: Float[Array, "M h"]
+
+
+class Imagination(NamedTuple):
+    """What the student makes of one pattern."""
+
+    logits: Float[Array, "B C"]
+    embeddings: Float[Array, "B M h"]
+    invariants: Float[Array, "B M h"]
+    imagined: Float[Array, "B M h"]
+    latents: Float[Array, "B z"]
+
+
+class IFMMIN:
+    """The student's networks and what is computed with them; the teacher's for its tensors."""
+
+    def __init__(self, config, spec: CorpusSpec):
+        self.encoders = ModalityEncoders(spec, config.model, config.quirks)
+        self.shared = SharedEncoder()
+        self.cascade = InvariantCascade(tuple(config.model.cascade), config.model.blocks)
+        self.classifier = FcClassifier(tuple(config.model.classifier), spec.n_outputs)
+        self.invariant_input = config.model.invariant_input
+        self.init_from_teacher = config.stages.ifmmin.init_from_teacher
+        self.size = config.model.embedding
+        self.width = len(spec.modalities) * self.size
+        self.latent_width = config.model.blocks * config.model.cascade[-1]
+
+    def init(self, key: Array, earlier: dict[str, Params]) -> Params:
         keys = jax.random.split(key, 4)
-        zeros = jnp.zeros((1, width))
-        latents = jnp.zeros((1, config.model.blocks * config.model.cascade[-1]))
-        networks = encoders.init(keys[0]) | {
-            "shared": shared.init(keys[1], jnp.zeros((1, size)))["params"]
+        params = self.encoders.init(keys[0]) | {
+            "shared": self.shared.init(keys[1], jnp.zeros((1, self.size)))["params"]
         }
-        if settings.init_from_teacher:
-            networks = {name: earlier["utt_shared"][name] for name in networks}
-        return networks | {
-            "cascade": cascade.init(keys[2], zeros, zeros)["params"],
-            "classifier": classifier.init(keys[3], latents)["params"],
+        if self.init_from_teacher:
+            params = {name: earlier["utt_shared"][name] for name in params}
+        zeros, latents = jnp.zeros((1, self.width)), jnp.zeros((1, self.latent_width))
+        return params | {
+            "cascade": self.cascade.init(keys[2], zeros, zeros)["params"],
+            "classifier": self.classifier.init(keys[3], latents)["params"],
         }
 
-    def constants(earlier):
-        return {"teacher_absent": encoders.absent(earlier["utt_shared"])}
+    # ---- the frozen teacher, asked once ----
 
-    def prepare(earlier, batch):
-        params = earlier["utt_shared"]
-        embeddings, absent = encoders(params, batch)
+    def prepare(self, earlier: dict[str, Params], batch: Batch) -> dict[str, Array]:
+        teacher = earlier["utt_shared"]
+        embeddings, absent = self.encoders(teacher, batch)
         full = choose(batch.present, embeddings, absent)
         return {
             "teacher_embeddings": embeddings,
-            "teacher_invariants": shared.apply({"params": params["shared"]}, full),
+            "teacher_invariants": self._invariant(teacher, full),
         }
 
-    def student(params, available, encoded, dropout=None, key=None):
-        """(logits, imagined embeddings, invariant features) under one pattern [B, M]."""
-        present, absent, present_invariant, absent_invariant = encoded
-        embeddings = choose(available, present, absent)
-        invariants = choose(available, present_invariant, absent_invariant)
-        into_blocks = flatten(invariants)
-        if not config.model.invariant_input:
-            into_blocks = jnp.zeros_like(into_blocks)
+    def constants(self, earlier: dict[str, Params]) -> dict[str, Array]:
+        return {"teacher_absent": self.encoders.absent(earlier["utt_shared"])}
+
+    def target(self, batch: Batch, available: Bool[Array, "B M"]) -> Float[Array, "B M h"]:
+        """The teacher on the complement: missing modalities true, available ones absent."""
+        complement = batch.present & ~available
+        frozen, absent = batch.frozen["teacher_embeddings"], batch.constants["teacher_absent"]
+        return choose(complement, frozen, absent)
+
+    # ---- the student ----
+
+    def encode(self, params: Params, batch: Batch, dropout=None, key=None) -> Encoded:
+        present, absent = self.encoders(params, batch, dropout, key)
+        return Encoded(
+            present, absent, self._invariant(params, present), self._invariant(params, absent)
+        )
+
+    def imagine(
+        self,
+        params: Params,
+        encoded: Encoded,
+        available: Bool[Array, "B M"],
+        dropout=None,
+        key=None,
+    ) -> Imagination:
+        """One pattern: the cheap part, which is vmapped over patterns."""
+        embeddings = choose(available, encoded.present, encoded.absent)
+        invariants = choose(available, encoded.present_invariant, encoded.absent_invariant)
+        into_blocks = flatten(invariants if self.invariant_input else jnp.zeros_like(invariants))
         with jax.named_scope("cascade"):
-            imagined, latents = cascade.apply(
+            imagined, latents = self.cascade.apply(
                 {"params": params["cascade"]}, flatten(embeddings), into_blocks
             )
         rngs = {} if key is None else {"dropout": key}
-        logits = classifier.apply({"params": params["classifier"]}, latents, dropout, rngs=rngs)
-        return logits, imagined.reshape(embeddings.shape), invariants
+        classifier = {"params": params["classifier"]}
+        logits = self.classifier.apply(classifier, latents, dropout, rngs=rngs)
+        imagined = imagined.reshape(embeddings.shape)
+        return Imagination(logits, embeddings, invariants, imagined, latents)
 
-    def encode(params, batch, dropout=None, key=None):
-        """Embeddings and invariants, present and absent: all that patterns choose from."""
-        present, absent = encoders(params, batch, dropout, key)
-        invariant = {"params": params["shared"]}
-        return present, absent, shared.apply(invariant, present), shared.apply(invariant, absent)
-
-    def loss(params, batch: Batch, key, hyper):
+    def loss(self, params, batch: Batch, key, hyper):
         encoder_key, classifier_key = jax.random.split(key)
-        encoded = encode(params, batch, hyper["dropout"], encoder_key)
-        teacher = batch.frozen["teacher_embeddings"], batch.constants["teacher_absent"]
+        encoded = self.encode(params, batch, hyper["dropout"], encoder_key)
 
         def one_pattern(available, key):
-            logits, imagined, invariants = student(
-                params, available, encoded, hyper["dropout"], key
-            )
-            # The teacher on the complement: missing modalities true, available ones absent.
-            target = choose(batch.present & ~available, *teacher)
+            out = self.imagine(params, encoded, available, hyper["dropout"], key)
             rows = batch.weights * available.any(axis=1)
-            # What the corpus never had cannot be a target.
-            slots = rows[:, None] * batch.present
-            invariance_error = (invariants - batch.frozen["teacher_invariants"]) ** 2
+            slots = rows[:, None] * batch.present  # what the corpus never had is no target
+            imagination = jnp.mean((out.imagined - self.target(batch, available)) ** 2, axis=-1)
+            invariance = jnp.mean((out.invariants - batch.frozen["teacher_invariants"]) ** 2, -1)
             return {
-                "ce": weighted_mean(task_loss(logits, batch.labels), rows),
-                "imagination": weighted_mean(jnp.mean((imagined - target) ** 2, -1), slots),
-                "invariance": weighted_mean(jnp.mean(invariance_error, -1), slots),
+                "ce": weighted_mean(task_loss(out.logits, batch.labels), rows),
+                "imagination": weighted_mean(imagination, slots),
+                "invariance": weighted_mean(invariance, slots),
             }
 
         keys = jax.random.split(classifier_key, len(batch.available))
@@ -114,26 +150,30 @@ def stages(config, spec: CorpusSpec) -> tuple[Stage, ...]:
         )
         return total, terms
 
-    def predict(params, batch):
-        encoded = encode(params, batch)
-        return jax.vmap(lambda available: student(params, available, encoded)[0])(batch.available)
+    def predict(self, params, batch: Batch):
+        encoded = self.encode(params, batch)
+        return jax.vmap(lambda a: self.imagine(params, encoded, a).logits)(batch.available)
 
-    return (
-        teacher,
-        Stage(
-            name="ifmmin",
-            settings=settings,
-            patterns="missing",
-            hyper={
-                "learning_rate": settings.learning_rate,
-                "dropout": settings.dropout,
-                "imagination_weight": settings.imagination_weight,
-                "invariance_weight": settings.invariance_weight,
-            },
-            init=init,
-            loss=loss,
-            predict=predict,
-            prepare=prepare,
-            constants=constants,
-        ),
+    def _invariant(self, params: Params, embeddings):
+        return self.shared.apply({"params": params["shared"]}, embeddings)
+
+
+def stages(config, spec: CorpusSpec) -> tuple[Stage, ...]:
+    model, settings = IFMMIN(config, spec), config.stages.ifmmin
+    student = Stage(
+        name="ifmmin",
+        settings=settings,
+        patterns="missing",
+        hyper={
+            "learning_rate": settings.learning_rate,
+            "dropout": settings.dropout,
+            "imagination_weight": settings.imagination_weight,
+            "invariance_weight": settings.invariance_weight,
+        },
+        init=model.init,
+        loss=model.loss,
+        predict=model.predict,
+        prepare=model.prepare,
+        constants=model.constants,
     )
+    return *utt_shared.stages(config, spec), student

@@ -14,44 +14,53 @@ from mmer_jax.methods.stage import Stage
 from mmer_jax.nn.heads import FcClassifier
 
 
-def stages(config, spec: CorpusSpec) -> tuple[Stage, ...]:
-    encoders = ModalityEncoders(spec, config.model, config.quirks)
-    classifier = FcClassifier(tuple(config.model.classifier), spec.n_outputs)
-    settings = config.stages.utt_fusion
-    width = len(spec.modalities) * config.model.embedding
+class UttFusion:
+    """The networks and what is computed with them."""
 
-    def init(key, earlier):
+    def __init__(self, config, spec: CorpusSpec):
+        self.encoders = ModalityEncoders(spec, config.model, config.quirks)
+        self.classifier = FcClassifier(tuple(config.model.classifier), spec.n_outputs)
+        self.width = len(spec.modalities) * config.model.embedding
+
+    def init(self, key, earlier):
         del earlier
         encoder_key, classifier_key = jax.random.split(key)
-        return encoders.init(encoder_key) | {
-            "classifier": classifier.init(classifier_key, jnp.zeros((1, width)))["params"]
-        }
+        classifier = self.classifier.init(classifier_key, jnp.zeros((1, self.width)))["params"]
+        return self.encoders.init(encoder_key) | {"classifier": classifier}
 
-    def classify(params, embeddings, dropout=None, key=None):
+    def classify(self, params, embeddings, dropout=None, key=None):
+        """Logits [B, C] of embeddings [B, M, h]."""
         rngs = {} if key is None else {"dropout": key}
         variables = {"params": params["classifier"]}
-        return classifier.apply(variables, flatten(embeddings), dropout, rngs=rngs)
+        return self.classifier.apply(variables, flatten(embeddings), dropout, rngs=rngs)
 
-    def loss(params, batch, key, hyper):
+    def loss(self, params, batch, key, hyper):
         encoder_key, classifier_key = jax.random.split(key)
-        present, absent = encoders(params, batch, hyper["dropout"], encoder_key)
+        present, absent = self.encoders(params, batch, hyper["dropout"], encoder_key)
         embeddings = choose(batch.available[0], present, absent)
-        logits = classify(params, embeddings, hyper["dropout"], classifier_key)
+        logits = self.classify(params, embeddings, hyper["dropout"], classifier_key)
         ce = weighted_mean(task_loss(logits, batch.labels), batch.weights)
         return ce, {"ce": ce}
 
-    def predict(params, batch):
-        present, absent = encoders(params, batch)
-        return jax.vmap(lambda a: classify(params, choose(a, present, absent)))(batch.available)
+    def predict(self, params, batch):
+        present, absent = self.encoders(params, batch)
 
+        def one_pattern(available):
+            return self.classify(params, choose(available, present, absent))
+
+        return jax.vmap(one_pattern)(batch.available)
+
+
+def stages(config, spec: CorpusSpec) -> tuple[Stage, ...]:
+    model, settings = UttFusion(config, spec), config.stages.utt_fusion
     return (
         Stage(
             name="utt_fusion",
             settings=settings,
             patterns="full",
             hyper={"learning_rate": settings.learning_rate, "dropout": settings.dropout},
-            init=init,
-            loss=loss,
-            predict=predict,
+            init=model.init,
+            loss=model.loss,
+            predict=model.predict,
         ),
     )

@@ -17,52 +17,70 @@ from mmer_jax.methods.stage import Stage
 from mmer_jax.nn.heads import FcClassifier, SharedEncoder
 
 
-def stages(config, spec: CorpusSpec) -> tuple[Stage, ...]:
-    encoders = ModalityEncoders(spec, config.model, config.quirks)
-    shared = SharedEncoder()
-    classifier = FcClassifier(tuple(config.model.classifier), spec.n_outputs)
-    settings = config.stages.utt_shared
-    n_modalities, size = len(spec.modalities), config.model.embedding
-    pairs = list(itertools.combinations(range(n_modalities), 2))
+class UttShared:
+    """The networks and what is computed with them."""
 
-    def init(key, earlier):
+    def __init__(self, config, spec: CorpusSpec):
+        self.encoders = ModalityEncoders(spec, config.model, config.quirks)
+        self.shared = SharedEncoder()
+        self.classifier = FcClassifier(tuple(config.model.classifier), spec.n_outputs)
+        self.size = config.model.embedding
+        self.width = 2 * len(spec.modalities) * self.size
+        self.pairs = list(itertools.combinations(range(len(spec.modalities)), 2))
+
+    def init(self, key, earlier):
         del earlier
         encoder_key, shared_key, classifier_key = jax.random.split(key, 3)
-        both = jnp.zeros((1, 2 * n_modalities * size))
-        return encoders.init(encoder_key) | {
-            "shared": shared.init(shared_key, jnp.zeros((1, size)))["params"],
-            "classifier": classifier.init(classifier_key, both)["params"],
+        return self.encoders.init(encoder_key) | {
+            "shared": self.shared.init(shared_key, jnp.zeros((1, self.size)))["params"],
+            "classifier": self.classifier.init(classifier_key, jnp.zeros((1, self.width)))["params"],
         }
 
-    def classify(params, embeddings, invariants, dropout=None, key=None):
+    def invariant(self, params, embeddings):
+        """Modality-invariant features of embeddings, same shape."""
+        return self.shared.apply({"params": params["shared"]}, embeddings)
+
+    def classify(self, params, embeddings, invariants, dropout=None, key=None):
+        """Logits [B, C] of embeddings and invariants, [B, M, h] each."""
         rngs = {} if key is None else {"dropout": key}
         both = jnp.concatenate([flatten(embeddings), flatten(invariants)], axis=-1)
-        return classifier.apply({"params": params["classifier"]}, both, dropout, rngs=rngs)
+        return self.classifier.apply({"params": params["classifier"]}, both, dropout, rngs=rngs)
 
-    def loss(params, batch, key, hyper):
+    def loss(self, params, batch, key, hyper):
         encoder_key, classifier_key = jax.random.split(key)
-        present, absent = encoders(params, batch, hyper["dropout"], encoder_key)
+        present, absent = self.encoders(params, batch, hyper["dropout"], encoder_key)
         embeddings = choose(batch.available[0], present, absent)
-        invariants = shared.apply({"params": params["shared"]}, embeddings)
-        logits = classify(params, embeddings, invariants, hyper["dropout"], classifier_key)
+        invariants = self.invariant(params, embeddings)
+        logits = self.classify(params, embeddings, invariants, hyper["dropout"], classifier_key)
         ce = weighted_mean(task_loss(logits, batch.labels), batch.weights)
         rows = batch.available[0] * batch.weights[:, None]
-        discrepancy = sum(
-            cmd(invariants[:, i], invariants[:, j], x_weights=rows[:, i], y_weights=rows[:, j])
-            for i, j in pairs
-        ) / len(pairs)
+        discrepancy = jnp.mean(
+            jnp.stack(
+                [
+                    cmd(
+                        invariants[:, i],
+                        invariants[:, j],
+                        x_weights=rows[:, i],
+                        y_weights=rows[:, j],
+                    )
+                    for i, j in self.pairs
+                ]
+            )
+        )
         return ce + hyper["cmd_weight"] * discrepancy, {"ce": ce, "cmd": discrepancy}
 
-    def predict(params, batch):
-        present, absent = encoders(params, batch)
+    def predict(self, params, batch):
+        present, absent = self.encoders(params, batch)
 
         def one_pattern(available):
             embeddings = choose(available, present, absent)
-            invariants = shared.apply({"params": params["shared"]}, embeddings)
-            return classify(params, embeddings, invariants)
+            return self.classify(params, embeddings, self.invariant(params, embeddings))
 
         return jax.vmap(one_pattern)(batch.available)
 
+
+def stages(config, spec: CorpusSpec) -> tuple[Stage, ...]:
+    model, settings = UttShared(config, spec), config.stages.utt_shared
     return (
         Stage(
             name="utt_shared",
@@ -73,8 +91,8 @@ def stages(config, spec: CorpusSpec) -> tuple[Stage, ...]:
                 "dropout": settings.dropout,
                 "cmd_weight": settings.cmd_weight,
             },
-            init=init,
-            loss=loss,
-            predict=predict,
+            init=model.init,
+            loss=model.loss,
+            predict=model.predict,
         ),
     )

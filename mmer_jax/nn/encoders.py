@@ -14,7 +14,6 @@ from jaxtyping import Array, Float, Int
 from mmer_jax.nn.layers import Dropout, Linear
 
 WIDTHS = (3, 4, 5)  # of the TextCNN's convolutions
-CHANNELS = 128
 VERY_NEGATIVE = -1e30  # for masking; finite, so that gradients stay finite
 
 
@@ -84,10 +83,11 @@ class TextCNN(nn.Module):
     """
 
     size: int
+    channels: int = 128
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B T D"], lengths: Int[Array, " B"], dropout=0.5
+        self, x: Float[Array, "B T D"], lengths: Int[Array, " B"], dropout=None
     ) -> Float[Array, "B h"]:
         batch, steps, dim = x.shape
         kernel, bias = self._kernel(dim)
@@ -98,23 +98,23 @@ class TextCNN(nn.Module):
         windows = jnp.concatenate([padded[:, j : j + steps] for j in range(WIDTHS[-1])], axis=-1)
         out = windows.reshape(batch * steps, -1) @ kernel
         out = out.reshape(batch, steps, -1)
-        last_start = jnp.maximum(lengths[:, None] - jnp.repeat(jnp.array(WIDTHS), CHANNELS), 0)
+        last_start = jnp.maximum(lengths[:, None] - jnp.repeat(jnp.array(WIDTHS), self.channels), 0)
         inside = jnp.arange(steps)[:, None] <= last_start[:, None, :]
         pooled = nn.relu(jnp.max(jnp.where(inside, out, VERY_NEGATIVE), axis=1) + bias)
         pooled = Dropout()(pooled, dropout)
         return nn.relu(Linear(self.size, name="out")(pooled))
 
     def _kernel(self, dim: int):
-        """[5·D, 384] kernel with zeros where a narrower convolution does not reach, and bias."""
+        """[5·D, 3·channels] kernel with zeros where a narrower convolution does not reach, and bias."""
         kernels, biases = [], []
         for width in WIDTHS:
             fan_in_init = nn.initializers.variance_scaling(
                 2.0, "fan_in", "normal", in_axis=(0, 1), out_axis=2
             )
-            kernel = self.param(f"conv{width}_kernel", fan_in_init, (width, dim, CHANNELS))
+            kernel = self.param(f"conv{width}_kernel", fan_in_init, (width, dim, self.channels))
             kernels.append(jnp.pad(kernel, ((0, WIDTHS[-1] - width), (0, 0), (0, 0))))
-            biases.append(self.param(f"conv{width}_bias", nn.initializers.zeros, (CHANNELS,)))
-        return jnp.concatenate(kernels, -1).reshape(-1, len(WIDTHS) * CHANNELS), jnp.concatenate(
+            biases.append(self.param(f"conv{width}_bias", nn.initializers.zeros, (self.channels,)))
+        return jnp.concatenate(kernels, -1).reshape(-1, len(WIDTHS) * self.channels), jnp.concatenate(
             biases
         )
 
