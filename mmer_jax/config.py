@@ -29,7 +29,7 @@ def base() -> ConfigDict:
     c.data.kfold_seed = 0
     c.data.allow_speaker_overlap = False
     c.data.normalize = "all"  # all | none | names joined by commas
-    c.data.clip = 0.0  # normalised features lie within ± this many standard deviations; 0: off
+    c.data.clip_std = 0.0  # normalised features lie within ± this many standard deviations; 0: off
     c.data.nonfinite = "error"  # error | missing
     c.data.placement = "auto"  # auto | device | stream
     c.data.memory_budget_gb = 8.0  # of features on a device; `auto` streams what is larger
@@ -60,6 +60,7 @@ def base() -> ConfigDict:
     c.eval.batch_size = 256
 
     c.mesh = ConfigDict()
+    c.mesh.devices = 0  # how many of the devices to use; 0: all
     c.mesh.data = 0  # devices that share a batch; 0: chosen
 
     c.quirks = ConfigDict()
@@ -99,6 +100,7 @@ INCIDENTAL = (
     "checkpoint.every_seconds",
     "log.tensorboard",
     "mesh.data",
+    "mesh.devices",
 )
 
 

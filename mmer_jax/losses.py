@@ -39,11 +39,11 @@ def task_loss(logits: Float[Array, "B C"], labels: Num[Array, " B"]) -> Float[Ar
 
 
 def cmd(
-    x: Float[Array, "B h"],
-    y: Float[Array, "B h"],
+    x: Float[Array, "Bx h"],
+    y: Float[Array, "By h"],
     *,
-    x_weights: Num[Array, " B"] | None = None,
-    y_weights: Num[Array, " B"] | None = None,
+    x_weights: Num[Array, " Bx"] | None = None,
+    y_weights: Num[Array, " By"] | None = None,
     n_moments: int = 5,
 ) -> Float[Array, ""]:
     """Central moment discrepancy of two batches (Zellinger et al. 2017; IF-MMIN's L_cmd).
@@ -73,7 +73,7 @@ def _has_rows(weights):
 
 def _centre(x, weights):
     mean = _mean(x, weights)
-    return mean, x - mean
+    return mean, x - mean[None]
 
 
 def _mean(x, weights):

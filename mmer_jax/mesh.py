@@ -7,8 +7,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from mmer_jax.errors import UserError
 
 
-def make_mesh(n_trials: int, batch_size: int, data: int = 0, devices=None) -> Mesh:
-    """A mesh over all devices.
+def make_mesh(n_trials: int, batch_size: int, data: int = 0, n_devices: int = 0) -> Mesh:
+    """A mesh over the devices.
 
     Trials never speak to each other, so they get as many devices as they can fill; what is left
     divides the batch.
@@ -17,10 +17,12 @@ def make_mesh(n_trials: int, batch_size: int, data: int = 0, devices=None) -> Me
       n_trials: trials that run side by side.
       batch_size: what the data axis must divide.
       data: devices on the data axis; 0 chooses.
-      devices: default all.
+      n_devices: how many devices to use; 0: all.
     """
-    devices = jax.devices() if devices is None else devices
-    count = len(devices)
+    devices = jax.devices()
+    if n_devices > len(devices):
+        raise UserError(f"mesh.devices={n_devices}, but there are {len(devices)} devices")
+    count = n_devices or len(devices)
     if data and (count % data or batch_size % data):
         raise UserError(
             f"mesh.data={data} must divide both the {count} devices and the batch of {batch_size}"
@@ -28,7 +30,7 @@ def make_mesh(n_trials: int, batch_size: int, data: int = 0, devices=None) -> Me
     if not data:
         choices = [d for d in range(1, count + 1) if count % d == 0 and batch_size % d == 0]
         data = next((d for d in choices if count // d <= max(n_trials, 1)), choices[-1])
-    grid = np.array(devices).reshape(count // data, data)
+    grid = np.array(devices[:count]).reshape(count // data, data)
     return Mesh(grid, ("trial", "data"), axis_types=(AxisType.Auto, AxisType.Auto))
 
 

@@ -28,8 +28,8 @@ def score_counts(
         truth = jax.nn.one_hot(labels, n) * weights[:, None]
         predicted = jax.nn.one_hot(jnp.argmax(outputs, axis=-1), n).sum(axis=0)
         return jnp.einsum("bi,bj->ij", truth, predicted)
-    error = jnp.abs(outputs[..., 0] - jnp.nan_to_num(labels)) * weights
-    return jnp.stack([error.sum(), weights.sum() * len(outputs)])
+    error = jnp.abs(outputs[..., 0] - jnp.nan_to_num(labels)[None]) * weights[None]
+    return jnp.stack([error.sum(), weights.sum() * float(len(outputs))])
 
 
 def score(counts: Float[Array, "..."], *, spec: CorpusSpec) -> Float[Array, ""]:
@@ -38,7 +38,7 @@ def score(counts: Float[Array, "..."], *, spec: CorpusSpec) -> Float[Array, ""]:
         return -counts[0] / jnp.maximum(counts[1], 1.0)
     support = counts.sum(axis=1)
     recall = jnp.diag(counts) / jnp.maximum(support, 1.0)
-    return recall.sum() / jnp.maximum((support > 0).sum(), 1)
+    return recall.sum() / jnp.maximum((support > 0).sum(), 1).astype(recall.dtype)
 
 
 # ---- on the host: what is reported ----

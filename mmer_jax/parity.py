@@ -84,7 +84,7 @@ def _group(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, dict[str,
 
 def _compare_cmd(meta, arrays) -> Iterator[Difference]:
     for case in sorted({name.split("/")[0] for name in arrays}):
-        x, y = arrays[f"{case}/x1"], arrays[f"{case}/x2"]
+        x, y = jnp.asarray(arrays[f"{case}/x1"]), jnp.asarray(arrays[f"{case}/x2"])
 
         def value(x, y):
             return cmd(x, y, n_moments=meta["n_moments"])
@@ -112,13 +112,13 @@ def _compare_encoders(meta, arrays) -> Iterator[Difference]:
         network = name.removeprefix("output/").removesuffix("_zero_input")
         module, given = modules[network]
         x = arrays[f"input/{given}"]
-        x = np.zeros_like(x) if name.endswith("_zero_input") else x
+        x = jnp.asarray(np.zeros_like(x) if name.endswith("_zero_input") else x)
         params = torch_layout.encoder(states[network])
         yield _difference(name, module.apply({"params": params}, x, _all_steps(x)), reference)
 
 
-def _all_steps(x: np.ndarray):
-    return jnp.full(len(x), x.shape[1]) if x.ndim == 3 else None
+def _all_steps(x):
+    return jnp.full(len(x), x.shape[1], jnp.int32) if x.ndim == 3 else None
 
 
 # ---- whole models ----

@@ -62,12 +62,13 @@ def make_batch(
     features, lengths = {}, {}
     for i, m in enumerate(spec.modalities):
         x = resident.features[m.name][slots].astype(jnp.float32)
-        x = (x - trial.mean[m.name]) / trial.std[m.name]
+        mean, std = (jnp.expand_dims(s[m.name], range(x.ndim - 1)) for s in (trial.mean, trial.std))
+        x = (x - mean) / std
         x = jnp.clip(x, -trial.clip, trial.clip)
         usable = present[:, i]
         if m.is_sequence:
             lengths[m.name] = resident.lengths[m.name][slots]
-            usable = usable[:, None] & (jnp.arange(m.max_steps) < lengths[m.name][:, None])
+            usable = usable[:, None] & (jnp.arange(m.max_steps)[None] < lengths[m.name][:, None])
         features[m.name] = jnp.where(usable[..., None], x, 0.0)
     return Batch(
         features=features,
@@ -75,7 +76,7 @@ def make_batch(
         present=present,
         labels=resident.labels[slots],
         weights=real.astype(jnp.float32),
-        available=jnp.asarray(patterns)[:, None, :] & present,
+        available=jnp.asarray(patterns)[:, None, :] & present[None],
         frozen={name: tensor[jnp.maximum(rows, 0)] for name, tensor in trial.frozen.items()},
         constants=trial.constants,
     )

@@ -113,7 +113,9 @@ class GroupTraining:
         self.checkpoints = GroupCheckpoints(workdir, number)
         self.batch_size = config.eval.batch_size
         sizes = [self.batch_size, *(stage.settings.batch_size for stage in stages)]
-        self.mesh: Mesh = mesh_lib.make_mesh(len(group), math.gcd(*sizes), config.mesh.data)
+        self.mesh: Mesh = mesh_lib.make_mesh(
+            len(group), math.gcd(*sizes), config.mesh.data, config.mesh.devices
+        )
         self.count = mesh_lib.padded_count(len(group), self.mesh)
         self.feed = Feed(
             corpus,
@@ -285,7 +287,7 @@ class GroupTraining:
             key=jax.device_put(jnp.stack(keys), mesh_lib.by_trial(self.mesh)),
             mean={name: mean for name, (mean, _) in self.statistics.items()},
             std={name: std for name, (_, std) in self.statistics.items()},
-            clip=self._on_trials([np.float32(self.config.data.clip or np.inf)] * len(self.group)),
+            clip=self._on_trials([np.float32(self.config.data.clip_std or np.inf)] * len(self.group)),
             hyper=hyper,
             frozen={},
             constants={},

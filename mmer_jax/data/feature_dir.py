@@ -81,7 +81,7 @@ def _read_modality(root: Path, name: str, ids: np.ndarray) -> RawModality:
             "Choose with --config.data.modalities=\"('a','b')\"."
         )
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if "features" not in archive:
                 raise UserError(f"{path} has no array 'features', only: {', '.join(archive.files)}")
             features = archive["features"]

@@ -88,7 +88,7 @@ def choose(
     available: Bool[Array, "B M"], present: Float[Array, "B M h"], absent: Float[Array, "M h"]
 ) -> Float[Array, "B M h"]:
     """The embeddings under a pattern."""
-    return jnp.where(available[..., None], present, absent)
+    return jnp.where(available[..., None], present, absent[None])
 
 
 def flatten(embeddings: Float[Array, "... M h"]) -> Float[Array, "... D"]:

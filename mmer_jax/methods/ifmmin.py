@@ -131,8 +131,9 @@ class IFMMIN:
 
         def one_pattern(available, key):
             out = self.imagine(params, encoded, available, hyper["dropout"], key)
-            rows = batch.weights * available.any(axis=1)
-            slots = rows[:, None] * batch.present  # what the corpus never had is no target
+            rows = jnp.where(available.any(axis=1), batch.weights, 0.0)
+            # What the corpus never had cannot be a target.
+            slots = jnp.where(batch.present, rows[:, None], 0.0)
             imagination = jnp.mean((out.imagined - self.target(batch, available)) ** 2, axis=-1)
             invariance = jnp.mean((out.invariants - batch.frozen["teacher_invariants"]) ** 2, -1)
             return {

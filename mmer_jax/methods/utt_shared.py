@@ -53,7 +53,7 @@ class UttShared:
         invariants = self.invariant(params, embeddings)
         logits = self.classify(params, embeddings, invariants, hyper["dropout"], classifier_key)
         ce = weighted_mean(task_loss(logits, batch.labels), batch.weights)
-        rows = batch.available[0] * batch.weights[:, None]
+        rows = jnp.where(batch.available[0], batch.weights[:, None], 0.0)
         discrepancy = jnp.mean(
             jnp.stack(
                 [

@@ -37,7 +37,7 @@ class LSTMEncoder(nn.Module):
         batch, steps = hidden.shape[1], hidden.shape[0]
         if self.pooling == "last":
             return hidden[lengths - 1, jnp.arange(batch)]
-        valid = jnp.arange(steps)[:, None] < lengths
+        valid = jnp.arange(steps)[:, None] < lengths[None]
         if self.pooling == "maxpool":
             return jnp.max(jnp.where(valid[..., None], hidden, VERY_NEGATIVE), axis=0)
         if self.pooling == "attention":
@@ -63,7 +63,7 @@ class LSTMEncoder(nn.Module):
             "b_hidden", centred, (4 * self.size,)
         )
         time_major = x.swapaxes(0, 1).reshape(steps * batch, dim)
-        projected = (time_major @ w_input + bias).reshape(steps, batch, 4 * self.size)
+        projected = (time_major @ w_input + bias[None]).reshape(steps, batch, 4 * self.size)
 
         def step(carry, inputs):
             hidden, cell = carry
@@ -93,14 +93,15 @@ class TextCNN(nn.Module):
         kernel, bias = self._kernel(dim)
         # All widths as one matrix product over windows of the largest width: under vmap a
         # convolution would become a grouped one, which is slow on every backend.
-        x = jnp.where((jnp.arange(steps) < lengths[:, None])[..., None], x, 0.0)
+        x = jnp.where((jnp.arange(steps)[None] < lengths[:, None])[..., None], x, 0.0)
         padded = jnp.pad(x, ((0, 0), (0, WIDTHS[-1] - 1), (0, 0)))
         windows = jnp.concatenate([padded[:, j : j + steps] for j in range(WIDTHS[-1])], axis=-1)
         out = windows.reshape(batch * steps, -1) @ kernel
         out = out.reshape(batch, steps, -1)
-        last_start = jnp.maximum(lengths[:, None] - jnp.repeat(jnp.array(WIDTHS), self.channels), 0)
-        inside = jnp.arange(steps)[:, None] <= last_start[:, None, :]
-        pooled = nn.relu(jnp.max(jnp.where(inside, out, VERY_NEGATIVE), axis=1) + bias)
+        widths = jnp.repeat(jnp.array(WIDTHS), self.channels)
+        last_start = jnp.maximum(lengths[:, None] - widths[None], 0)
+        inside = jnp.arange(steps)[None, :, None] <= last_start[:, None, :]
+        pooled = nn.relu(jnp.max(jnp.where(inside, out, VERY_NEGATIVE), axis=1) + bias[None])
         pooled = Dropout()(pooled, dropout)
         return nn.relu(Linear(self.size, name="out")(pooled))
 

@@ -1,0 +1,72 @@
+"""What several test files need: shrunk shipped configs and small feature directories."""
+
+import io
+import sys
+
+import numpy as np
+from rich.console import Console
+
+from mmer_jax.data import feature_dir
+from mmer_jax.data.corpus import RawModality
+from mmer_jax.train import run
+
+sys.path.append(__file__.rsplit("/", 2)[0])  # so that `configs` imports from any folder
+
+
+def shrunk(config, **overrides):
+    """A shipped config made small: seconds on one core. Overrides use __ for a dot."""
+    config = config.copy_and_resolve_references()
+    config.unlock()
+    config.synthetic.n_utterances = 200
+    config.model.embedding = 8
+    config.model.classifier = (8,)
+    if "cascade" in config.model:
+        config.model.cascade = (8, 4)
+        config.model.blocks = 2
+    for stage in config.stages.values():
+        stage.update(batch_size=32, constant_epochs=1, decay_epochs=1)
+    config.eval.batch_size = 32
+    config.mesh.devices = 1
+    config.checkpoint.every_seconds = 0.0
+    config.lock()
+    for key, value in overrides.items():
+        section = config
+        *path, name = key.split("__")
+        for part in path:
+            section = section[part]
+        with section.unlocked():
+            section[name] = value
+    return config
+
+
+def train(config, workdir, console=None):
+    """run() without a terminal; returns (results, what was printed)."""
+    text = io.StringIO()
+    results = run(config, workdir, console or Console(file=text, width=200))
+    return results, text.getvalue()
+
+
+def write_features(root, n=40, *, sequence=True, vector=True, seed=0, extra=None):
+    """A feature directory with modalities `text` (sequence) and `audio`, `face` (vectors)."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(2, size=n)
+    columns = {
+        "utt_id": np.array([f"u{i}" for i in range(n)]),
+        "emotion": np.array(["sad", "glad"])[labels],
+        "score": np.array([f"{x:.3f}" for x in labels * 2 - 1 + 0.1 * rng.normal(size=n)]),
+        "speaker": np.array([f"s{i % 8}" for i in range(n)]),
+        "session": np.array([str(i % 8 // 2) for i in range(n)]),
+        "dialogue": np.array([f"d{i % 8 // 2}" for i in range(n)]),
+        "split": np.array([("train", "train", "dev", "test")[i % 8 // 2] for i in range(n)]),
+    }
+    raw = {}
+    if sequence:
+        lengths = rng.integers(1, 8, size=n)
+        x = rng.normal(size=(lengths.sum(), 4)) + np.repeat(labels, lengths)[:, None]
+        raw["text"] = RawModality(x.astype(np.float16), lengths, "text")
+    if vector:
+        for name, dim in (("audio", 3), ("face", 5)):
+            x = rng.normal(size=(n, dim)) + labels[:, None]
+            raw[name] = RawModality(x.astype(np.float32), None, name)
+    feature_dir.write_directory(root, columns | (extra or {}), raw)
+    return root
