@@ -1,6 +1,6 @@
 """IF-MMIN on an embedded synthetic corpus: three modalities, five folds, minutes on a laptop.
 
-    bash launch/local.sh
+bash launch/local.sh
 """
 
 from configs import ifmmin
@@ -16,6 +16,5 @@ def get_config():
     c.model.cascade = (128, 64, 32)
     c.model.blocks = 3
     c.stages.utt_shared.update(constant_epochs=6, decay_epochs=4, learning_rate=1e-3)
-    c.stages.ifmmin.update(constant_epochs=10, decay_epochs=10, learning_rate=1e-3)
     c.lock()
     return c

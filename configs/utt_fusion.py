@@ -2,6 +2,9 @@
 
     python -m mmer_jax.main --config=configs/utt_fusion.py --workdir=workdirs/utt_fusion \
         --config.data.root=FEATURE_DIR
+
+Learning rate as in configs/ifmmin.py's first stage, so that the two are compared alike; the
+published one is 2e-4.
 """
 
 from mmer_jax.config import base, stage
@@ -10,6 +13,6 @@ from mmer_jax.config import base, stage
 def get_config():
     c = base()
     c.method = "utt_fusion"
-    c.stages.utt_fusion = stage(clip=0.5, dropout=0.3)
+    c.stages.utt_fusion = stage(learning_rate=5e-4, clip=0.5, dropout=0.3)
     c.lock()
     return c

@@ -1,4 +1,4 @@
-"""python -m mmer_jax.bench [--out=bench.json]: what a training step of IF-MMIN costs on this machine.
+"""python -m mmer_jax.bench [--out=bench.json]: what a training step of IF-MMIN costs here.
 
 At the original sizes (audio 60×130, text 22×1024, visual 50×342, batch 128, float32) it measures,
 alternating in one run: the step that trains all six patterns, the step that trains one random

@@ -45,9 +45,7 @@ class GroupCheckpoints:
 
     def load(self, epochs_done: int, like: Any, n_trials: int) -> Any:
         """The stored tree, its trials repeated up to the leading axis of `like`."""
-        abstract = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct((n_trials, *x.shape[1:]), x.dtype), like
-        )
+        abstract = jax.tree.map(lambda x: np.empty((n_trials, *x.shape[1:]), x.dtype), like)
         tree = self._checkpointer.load(epochs_done, abstract)
         return jax.tree.map(lambda x, old: pad_trials(x, old.shape[0]), tree, like)
 

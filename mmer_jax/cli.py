@@ -27,7 +27,7 @@ def parse_flags(argv: list[str]) -> list[str]:
         raise UserError("no --config given, for example --config=configs/ifmmin.py")
     try:
         return flags.FLAGS(argv)
-    except (flags.Error, ValueError, TypeError, SyntaxError) as error:
+    except (flags.Error, ValueError, TypeError, SyntaxError, AttributeError, KeyError) as error:
         raise UserError(f"{error}") from error
 
 

@@ -29,7 +29,7 @@ def base() -> ConfigDict:
     c.data.kfold_seed = 0
     c.data.allow_speaker_overlap = False
     c.data.normalize = "all"  # all | none | names joined by commas
-    c.data.clip_std = 0.0  # normalised features lie within ± this many standard deviations; 0: off
+    c.data.clip_std = 3.0  # normalised features lie within ± this many standard deviations; 0: off
     c.data.nonfinite = "error"  # error | missing
     c.data.placement = "auto"  # auto | device | stream
     c.data.memory_budget_gb = 8.0  # of features on a device; `auto` streams what is larger
@@ -84,7 +84,8 @@ def stage(**changes) -> ConfigDict:
     s.b1 = 0.9
     s.weight_decay = 0.0
     s.clip = 1.0  # of each network's gradient norm
-    s.dropout = 0.5
+    s.dropout = 0.5  # of classifiers
+    s.encoder_dropout = 0.5  # of TextCNN and FC encoders
     s.update(changes)
     return s
 
@@ -149,13 +150,43 @@ def check_values(config: ConfigDict) -> None:
     for key, allowed in choices.items():
         if values[key] not in allowed:
             raise UserError(f"{key} is '{values[key]}'; choose one of: {', '.join(allowed)}")
-    positive = ["trials.seeds", "eval.batch_size", "model.embedding"]
-    positive += [k for k in values if k.endswith((".batch_size", ".learning_rate", ".clip"))]
-    for key in positive:
-        if not values[key] > 0:  # type: ignore[operator]
-            raise UserError(f"{key} is {values[key]}; it must be above 0")
+    bounds = {
+        "trials.seeds": 1,
+        "trials.max_parallel": 0,
+        "eval.batch_size": 1,
+        "model.embedding": 1,
+        "mesh.devices": 0,
+        "mesh.data": 0,
+        "data.clip_std": 0,
+        "data.kfold_seed": 0,
+        "data.memory_budget_gb": 0,
+        "synthetic.seed": 0,
+        "synthetic.n_utterances": 1,
+        "checkpoint.every_seconds": 0,
+        "model.blocks": 1,
+    }
+    for key, least in bounds.items():
+        if key in values and values[key] < least:  # type: ignore[operator]
+            raise UserError(f"{key} is {values[key]}; it must be at least {least}")
+    for key in ("model.classifier", "model.cascade"):
+        sizes = values.get(key, [1])
+        if not sizes or not all(isinstance(s, int) and s > 0 for s in sizes):  # type: ignore
+            raise UserError(f"{key} is {sizes}; expected layer sizes such as (128, 128)")
     for name, settings in config.stages.items():
+        for key, low, high in (
+            ("batch_size", 1, None),
+            ("constant_epochs", 0, None),
+            ("decay_epochs", 0, None),
+            ("b1", 0, 1),
+            ("dropout", 0, 1),
+            ("encoder_dropout", 0, 1),
+            ("weight_decay", 0, None),
+            ("learning_rate", 0, None),
+            ("clip", 0, None),
+        ):
+            value = settings[key]
+            if value < low or (high is not None and value >= high):
+                below = "" if high is None else f" and below {high}"
+                raise UserError(f"stages.{name}.{key} is {value}; expected at least {low}{below}")
         if settings.constant_epochs + settings.decay_epochs < 1:
             raise UserError(f"stages.{name} has no epoch")
-        if not 0 <= settings.dropout < 1:
-            raise UserError(f"stages.{name}.dropout is {settings.dropout}; expected 0 ≤ p < 1")

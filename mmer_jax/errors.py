@@ -23,10 +23,11 @@ def is_disk_full(error: BaseException) -> bool:
 
     Orbax and TensorFlow write from C++ and report it in words rather than by errno.
     """
-    while error is not None:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+    cause: BaseException | None = error
+    while cause is not None:
+        if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             return True
-        if "No space left on device" in str(error) or "Disk quota exceeded" in str(error):
+        if "No space left on device" in str(cause) or "Disk quota exceeded" in str(cause):
             return True
-        error = error.__cause__ or error.__context__
+        cause = cause.__cause__ or cause.__context__
     return False

@@ -109,6 +109,8 @@ def read_results(path: Path) -> list[Result]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         return [
-            Result(**{**row, "fold": int(row["fold"]), "seed": int(row["seed"]), "n": int(row["n"])})
+            Result(
+                **{**row, "fold": int(row["fold"]), "seed": int(row["seed"]), "n": int(row["n"])}
+            )
             for row in csv.DictReader(file)
         ]

@@ -1,9 +1,9 @@
 """Ctrl-C and SIGTERM: finish the epoch, leave a checkpoint, go."""
 
+import os
 import signal
+import threading
 from types import FrameType
-
-from rich.console import Console
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -19,8 +19,7 @@ class Interrupted(Exception):
 class StopRequest:
     """Notes a signal for the training loop to see; a second one stops at once."""
 
-    def __init__(self, console: Console):
-        self._console = console
+    def __init__(self) -> None:
         self._previous: dict[int, object] = {}
         self.signal = 0
 
@@ -29,6 +28,8 @@ class StopRequest:
         return self.signal != 0
 
     def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is not threading.main_thread():
+            return self  # Python delivers signals to the main thread alone
         for number in SIGNALS:
             self._previous[number] = signal.signal(number, self._handle)
         return self
@@ -41,7 +42,6 @@ class StopRequest:
         if self.requested:
             raise KeyboardInterrupt
         self.signal = number
-        self._console.print(
-            f"{signal.Signals(number).name}: stopping after this epoch with a checkpoint "
-            "(once more to stop at once)"
-        )
+        # Not through the console: the signal may have come in the middle of its writing.
+        name = signal.Signals(number).name
+        os.write(2, f"\n{name}: stopping after this epoch (once more: at once)\n".encode())

@@ -9,17 +9,13 @@ import optax
 from jaxtyping import Array, Float, Int, Num
 
 
-def weighted_mean(
-    values: Float[Array, "..."], weights: Num[Array, "..."]
-) -> Float[Array, ""]:
+def weighted_mean(values: Float[Array, "..."], weights: Num[Array, "..."]) -> Float[Array, ""]:
     """Mean of `values` under `weights` of the same shape; 0 where all weights are 0."""
     weights = weights.astype(values.dtype)
     return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1e-9)
 
 
-def cross_entropy(
-    *, logits: Float[Array, "B C"], labels: Int[Array, " B"]
-) -> Float[Array, " B"]:
+def cross_entropy(*, logits: Float[Array, "B C"], labels: Int[Array, " B"]) -> Float[Array, " B"]:
     """Cross entropy in nats; a label of -1 counts as class 0 and must have weight 0."""
     return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(labels, 0))
 
@@ -88,5 +84,3 @@ def _safe_norm(x: Float[Array, " h"]) -> Float[Array, ""]:
     square = jnp.sum(x**2)
     positive = square > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1.0)), 0.0)
-
-

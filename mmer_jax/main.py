@@ -38,25 +38,32 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 def main(argv: list[str]) -> None:
     del argv
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     logging.set_verbosity(logging.ERROR)  # the libraries' notices are not for our users
     if CACHE.value:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(CACHE.value))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     try:
-        run(CONFIG.value, Path(WORKDIR.value), console)
-    except UserError as error:
-        _fail(error)
+        run(CONFIG.value, Path(WORKDIR.value).expanduser(), console)
     except Interrupted as stopped:
         console.print(f"{stopped}: checkpoint written; run the same command again to go on")
         sys.exit(stopped.exit_code)
+    except KeyboardInterrupt:
+        console.print(
+            "stopped at once; run the same command again to go on from the last checkpoint"
+        )
+        sys.exit(130)
+    except (UserError, OSError) as error:
+        _fail(error)
     except Exception as error:
         if is_disk_full(error):
-            _fail(UserError(f"disk full: {error}. Free space and run the same command again."))
+            _fail(f"disk full ({error}); free space and run the same command again")
+        if "RESOURCE_EXHAUSTED" in str(error):
+            _fail(f"out of device memory; try --config.trials.max_parallel=N ({error})")
         raise
 
 
-def _fail(error: UserError) -> NoReturn:
+def _fail(error: Exception | str) -> NoReturn:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)
 

@@ -74,7 +74,8 @@ def classification_scores(confusion: np.ndarray) -> dict[str, float]:
 def regression_scores(labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
     """MAE, Pearson correlation, and accuracy and weighted F1 of the sign.
 
-    The binary scores leave out labels that are exactly zero (neutral), as is usual for CMU-MOSEI.
+    The binary scores leave out labels that are exactly zero (neutral), as is usual for CMU-MOSEI;
+    labels of one sign have none.
     Correlation with a constant is 0.
     """
     labels, predictions = labels.astype(np.float64), predictions.astype(np.float64)
@@ -85,7 +86,7 @@ def regression_scores(labels: np.ndarray, predictions: np.ndarray) -> dict[str, 
         "pearson": float((x * y).sum() / scale) if scale > 1e-12 else 0.0,
     }
     signed = labels != 0
-    if signed.any():
+    if (labels > 0).any() and (labels < 0).any():
         confusion = confusion_counts(
             (labels[signed] > 0).astype(int), (predictions[signed] > 0).astype(int), 2
         )

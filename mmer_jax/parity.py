@@ -54,9 +54,8 @@ def compare(path: Path) -> list[Difference]:
         raise UserError(f"{path} is not a reference file: {error}") from None
     model = meta.get("model")
     if model not in COMPARISONS:
-        raise UserError(
-            f"{path} holds model '{model}'; known are: {', '.join(COMPARISONS)}"
-        )
+        raise UserError(f"{path} holds model '{model}'; known are: {', '.join(COMPARISONS)}")
+    jax.config.update("jax_default_matmul_precision", "highest")  # no TF32 on GPUs
     dtype = jnp.zeros(()).dtype  # float64 under JAX_ENABLE_X64
     arrays = {n: a.astype(dtype) if a.dtype.kind == "f" else a for n, a in arrays.items()}
     return list(COMPARISONS[model](meta, arrays))
@@ -147,9 +146,7 @@ def _batch(spec: CorpusSpec, arrays, available: np.ndarray) -> Batch:
     return Batch(
         features={name: jnp.asarray(arrays[f"input/{name}"]) for name in spec.names},
         lengths={
-            m.name: jnp.full(n, m.max_steps, jnp.int32)
-            for m in spec.modalities
-            if m.is_sequence
+            m.name: jnp.full(n, m.max_steps, jnp.int32) for m in spec.modalities if m.is_sequence
         },
         present=jnp.ones((n, len(spec.names)), bool),
         labels=jnp.asarray(arrays["input/label"], jnp.int32),
@@ -171,7 +168,8 @@ def _compare_training(
         weight_decay=setup["weight_decay_l2"],
         clip=setup["clip_norm_per_network"],
     )
-    hyper = {"dropout": jnp.zeros(()), **{k: jnp.asarray(float(v)) for k, v in hyper.items()}}
+    hyper = {"dropout": 0.0, "encoder_dropout": 0.0, **hyper}
+    hyper = {name: jnp.asarray(float(value)) for name, value in hyper.items()}
     state = optimizer.init(params)
     step_fn = jax.jit(
         lambda params: jax.value_and_grad(model.loss, has_aux=True)(
@@ -235,9 +233,7 @@ def _compare_ifmmin(meta, arrays) -> Iterator[Difference]:
     available = arrays["input/available_avl"][:, columns].astype(bool)
     batch = _batch(spec, arrays, available[None])
     earlier = {"utt_shared": torch_layout.networks(_group(arrays, "teacher"))}
-    batch = batch._replace(
-        frozen=model.prepare(earlier, batch), constants=model.constants(earlier)
-    )
+    batch = batch._replace(frozen=model.prepare(earlier, batch), constants=model.constants(earlier))
     params = torch_layout.networks(_group(arrays, "param"))
     out = model.imagine(params, model.encode(params, batch), batch.available[0])
     target = model.target(batch, batch.available[0])

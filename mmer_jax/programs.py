@@ -144,16 +144,21 @@ class Programs:
         return self._select(state, sums, counts, epoch)
 
     def prepare(
-        self, earlier: dict[str, Params], trials: TrialData, feed: Feed, batch_size: int, n_rows: int
+        self,
+        earlier: dict[str, Params],
+        trials: TrialData,
+        feed: Feed,
+        batch_size: int,
+        n_rows: int,
     ) -> TrialData:
         """`trials` with what the frozen stages say of every row of the corpus."""
         if not earlier:
             return trials
         n_trials = len(trials.key)
         table = np.arange(-(-n_rows // batch_size) * batch_size, dtype=np.int32)
-        table = np.where(table < n_rows, table, -1).reshape(-1, 1, batch_size)
-        table = np.repeat(table, n_trials, axis=1)
-        parts = [self._prepare(earlier, trials, piece) for piece in feed.pieces(table)]
+        steps = np.where(table < n_rows, table, -1).reshape(-1, 1, batch_size)
+        rows = np.repeat(steps, n_trials, axis=1)
+        parts = [self._prepare(earlier, trials, piece) for piece in feed.pieces(rows)]
 
         def join(*leaves):  # [S, T, B, ...] each -> [T, N, ...]
             whole = jnp.concatenate(leaves).swapaxes(0, 1)
@@ -174,9 +179,7 @@ class Programs:
         ]
         logits = np.concatenate(parts)[: len(rows)]  # [S, T, K, B, C]
         steps, n_trials, n_patterns, batch, outputs = logits.shape
-        return logits.transpose(1, 2, 0, 3, 4).reshape(
-            n_trials, n_patterns, steps * batch, outputs
-        )
+        return logits.transpose(1, 2, 0, 3, 4).reshape(n_trials, n_patterns, steps * batch, outputs)
 
     # ---- device side ----
 
@@ -240,9 +243,7 @@ class Programs:
             slots, rows = inputs
 
             def one_trial(params, trial, slots, rows):
-                batch = make_batch(
-                    self._spec, piece.resident, trial, slots, rows, self.patterns
-                )
+                batch = make_batch(self._spec, piece.resident, trial, slots, rows, self.patterns)
                 outputs = self._stage.predict(params, batch)
                 return metrics.score_counts(outputs, batch.labels, batch.weights)
 

@@ -42,8 +42,12 @@ class MetricsLog:
         self._path = workdir / "metrics.jsonl"
         self._board = None
         if tensorboard:
-            from flax.metrics.tensorboard import SummaryWriter  # imports TensorFlow
-
+            try:
+                from flax.metrics.tensorboard import SummaryWriter  # imports TensorFlow
+            except ImportError as error:
+                raise UserError(
+                    f"log.tensorboard needs: pip install tensorboard ({error})"
+                ) from None
             self._board = SummaryWriter(str(workdir / "tensorboard"), auto_flush=False)
 
     def rewind(self, group: int, epochs_done: int) -> None:
@@ -115,7 +119,7 @@ class Reporter:
             self._progress.stop()
 
     def say(self, text: str) -> None:
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def skip(self, epochs: int) -> None:
         """Epochs that an earlier run has done."""

@@ -14,7 +14,8 @@ from mmer_jax.records import write_atomically
 POOLED = "missing, pooled"
 COLUMN_MEAN = "missing, mean"
 NOTES = (
-    f"± is the standard deviation over folds and seeds. '{POOLED}': predictions under all missing "
+    "Scores in percent (MAE and correlation as they are). ± is the standard deviation over folds "
+    f"and seeds. '{POOLED}': predictions under all missing "
     "patterns taken together, then scored, per fold and seed (the average that MMIN reports). "
     f"'{COLUMN_MEAN}': plain mean of the missing patterns' scores."
 )
@@ -36,8 +37,7 @@ def collect(results: Sequence[Result]) -> Scores:
                 truth, predicted = r.metric.removeprefix("confusion:").split(">")
                 confusion[trial][truth, predicted] += int(r.value)
             continue
-        name = f"{r.condition} (full)" if r.protocol == "full" else r.condition
-        scores[name][r.metric].append(float(r.value))
+        scores[r.condition][r.metric].append(float(r.value))
         if r.protocol == "pattern":
             missing[trial][r.metric].append(float(r.value))
     for counts in confusion.values():
@@ -61,9 +61,16 @@ def _cells(scores: Scores) -> tuple[list[str], list[list[str]]]:
         cells = [condition]
         for metric in columns:
             values = by_metric.get(metric)
-            cells.append(f"{np.mean(values):.3f} ± {np.std(values):.3f}" if values else "")
+            cells.append(_cell(metric, values) if values else "")
         rows.append(cells)
     return ["available", *columns], rows
+
+
+def _cell(metric: str, values: list[float]) -> str:
+    """Percent, but for errors and correlations, which are no shares."""
+    if metric in ("MAE", "pearson"):
+        return f"{np.mean(values):.3f} ± {np.std(values):.3f}"
+    return f"{100 * np.mean(values):.1f} ± {100 * np.std(values):.1f}"
 
 
 def _title(results: Sequence[Result]) -> str:

@@ -56,25 +56,21 @@ def run(config, workdir: Path, console: Console) -> list[Result]:
         kfold_seed=config.data.kfold_seed,
         allow_speaker_overlap=config.data.allow_speaker_overlap,
     )
-    stages = make_stages(config, corpus.spec)
     trials = make_trials(config, len(folds))
     groups = make_groups(trials, config.trials.max_parallel)
+    experiment = Experiment(config, corpus, folds, len(groups[0]))
     claim_workdir(workdir, config, corpus)
-    statistics = fold_statistics(corpus, [fold.train for fold in folds], config.data.normalize)
 
-    n_epochs = sum(_epochs(stage) for stage in stages)
+    n_epochs = sum(_epochs(stage) for stage in experiment.stages)
     results = read_results(workdir / "results.csv")
     log = MetricsLog(workdir, tensorboard=config.log.tensorboard)
-    with StopRequest(console) as stop, Reporter(console, n_epochs * len(groups)) as reporter:
+    with StopRequest() as stop, Reporter(console, n_epochs * len(groups)) as reporter:
         reporter.say(_describe(config, corpus, folds, trials, groups))
         for number, group in enumerate(groups):
             if {(r.fold, r.seed) for r in results} >= {(t.fold, t.seed) for t in group}:
                 reporter.skip(n_epochs)
                 continue
-            training = GroupTraining(
-                config, corpus, folds, statistics, stages, group, number, workdir, log
-            )
-            results += training.run(reporter, stop)
+            results += GroupTraining(experiment, group, number, workdir, log).run(reporter, stop)
             write_results(workdir / "results.csv", results)
     path = write_report(
         workdir / "report",
@@ -87,9 +83,41 @@ def run(config, workdir: Path, console: Console) -> list[Result]:
         },
     )
     console.print(terminal_table(results))
-    console.print(f"report       {path}", f"results      {workdir / 'results.csv'}",
-                  f"checkpoints  {workdir / 'checkpoints'}", sep="\n", highlight=False)
+    for name, place in (
+        ("report", path),
+        ("results", workdir / "results.csv"),
+        ("checkpoints", workdir / "checkpoints"),
+    ):
+        console.print(f"{name:12} {place}", highlight=False, markup=False, soft_wrap=True)
     return results
+
+
+class Experiment:
+    """What all groups of trials share: the corpus on the devices and the compiled programs."""
+
+    def __init__(self, config, corpus: Corpus, folds: list[Fold], n_parallel: int):
+        """`n_parallel` is the size of the largest group; smaller ones are filled up to it."""
+        self.config, self.corpus, self.folds = config, corpus, folds
+        self.stages = make_stages(config, corpus.spec)
+        self.statistics: Statistics = fold_statistics(
+            corpus, [fold.train for fold in folds], config.data.normalize
+        )
+        sizes = [config.eval.batch_size, *(stage.settings.batch_size for stage in self.stages)]
+        self.mesh: Mesh = mesh_lib.make_mesh(
+            n_parallel, math.gcd(*sizes), config.mesh.data, config.mesh.devices
+        )
+        self.n_parallel = mesh_lib.padded_count(n_parallel, self.mesh)
+        self.feed = Feed(
+            corpus,
+            self.mesh,
+            placement=config.data.placement,
+            memory_budget=config.data.memory_budget_gb * 2**30,
+        )
+        sampled = config.train.patterns == "sample"
+        self.programs = {
+            stage.name: Programs(stage, corpus.spec, self.mesh, sampled=sampled)
+            for stage in self.stages
+        }
 
 
 class GroupTraining:
@@ -97,35 +125,22 @@ class GroupTraining:
 
     def __init__(
         self,
-        config,
-        corpus: Corpus,
-        folds: list[Fold],
-        statistics: Statistics,
-        stages: tuple[Stage, ...],
+        experiment: Experiment,
         group: list[Trial],
         number: int,
         workdir: Path,
         log: MetricsLog,
     ):
-        self.config, self.corpus, self.stages, self.group = config, corpus, stages, group
-        self.number, self.log = number, log
-        self.folds = [folds[trial.fold] for trial in group]
+        self.experiment, self.group, self.number, self.log = experiment, group, number, log
+        self.config, self.corpus = experiment.config, experiment.corpus
+        self.stages, self.feed, self.mesh = experiment.stages, experiment.feed, experiment.mesh
+        self.count = experiment.n_parallel
+        self.batch_size = self.config.eval.batch_size
+        self.folds = [experiment.folds[trial.fold] for trial in group]
         self.checkpoints = GroupCheckpoints(workdir, number)
-        self.batch_size = config.eval.batch_size
-        sizes = [self.batch_size, *(stage.settings.batch_size for stage in stages)]
-        self.mesh: Mesh = mesh_lib.make_mesh(
-            len(group), math.gcd(*sizes), config.mesh.data, config.mesh.devices
-        )
-        self.count = mesh_lib.padded_count(len(group), self.mesh)
-        self.feed = Feed(
-            corpus,
-            self.mesh,
-            placement=config.data.placement,
-            memory_budget=config.data.memory_budget_gb * 2**30,
-        )
         self.statistics = {
             name: tuple(self._on_trials([part[trial.fold] for trial in group]) for part in parts)
-            for name, parts in statistics.items()
+            for name, parts in experiment.statistics.items()
         }
         self.saved_at = time.monotonic()
 
@@ -156,9 +171,7 @@ class GroupTraining:
         before = 0  # epochs of the stages before
         for index, stage in enumerate(self.stages):
             until = before + _epochs(stage)
-            programs = Programs(
-                stage, self.corpus.spec, self.mesh, sampled=self.config.train.patterns == "sample"
-            )
+            programs = self.experiment.programs[stage.name]
             data = self._trial_data(stage, index)
             if done <= before:
                 state = programs.init(data.key, earlier)
@@ -252,11 +265,9 @@ class GroupTraining:
     def _evaluate(self, earlier: dict[str, Params]) -> list[Result]:
         """The last stage's best parameters on the test rows, under every condition."""
         stage = self.stages[-1]
-        programs = Programs(stage, self.corpus.spec, self.mesh)
-        names = self.corpus.spec.names
-        patterns = np.stack([pattern for _, _, pattern in conditions(names)])
+        patterns = np.stack([pattern for _, _, pattern in conditions(self.corpus.spec.names)])
         rows = self._tables([fill_up(fold.test, self.batch_size) for fold in self.folds])
-        outputs = programs.predict(
+        outputs = self.experiment.programs[stage.name].predict(
             earlier[stage.name], self._trial_data(stage, 0), self.feed, rows, patterns
         )
         results = []
@@ -287,7 +298,9 @@ class GroupTraining:
             key=jax.device_put(jnp.stack(keys), mesh_lib.by_trial(self.mesh)),
             mean={name: mean for name, (mean, _) in self.statistics.items()},
             std={name: std for name, (_, std) in self.statistics.items()},
-            clip=self._on_trials([np.float32(self.config.data.clip_std or np.inf)] * len(self.group)),
+            clip=self._on_trials(
+                [np.float32(self.config.data.clip_std or np.inf)] * len(self.group)
+            ),
             hyper=hyper,
             frozen={},
             constants={},
@@ -305,7 +318,11 @@ class GroupTraining:
 
 
 _NOT_SHOWN = {
-    "validation_score", "best_score", "best_epoch", "gradient_norm", "parameter_norm",
+    "validation_score",
+    "best_score",
+    "best_epoch",
+    "gradient_norm",
+    "parameter_norm",
 }
 
 
@@ -345,15 +362,22 @@ def claim_workdir(workdir: Path, config, corpus: Corpus) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"workdir {workdir} cannot be made: {error}") from None
+    begun = any((workdir / name).exists() for name in ("metrics.jsonl", "results.csv"))
     if path.exists():
-        theirs = json.loads(path.read_text(encoding="utf-8"))
-        different = _differences(theirs, mine)
-        if different:
+        try:
+            theirs = json.loads(path.read_text(encoding="utf-8"))
+            different = _differences(theirs, mine)
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise UserError(
+                f"{path} is not a config.json of ours; choose another --workdir"
+            ) from None
+        if different and begun:
             raise UserError(
                 f"workdir {workdir} belongs to another run ({'; '.join(different)}). Choose "
                 "another --workdir, or delete this one."
             )
-        return
+        if begun:
+            return
     write_atomically(path, json.dumps(mine, indent=2) + "\n")
 
 

@@ -17,7 +17,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 from jaxtyping import install_import_hook
 
-with install_import_hook(["mmer_jax.losses", "mmer_jax.nn", "mmer_jax.metrics"], "beartype.beartype"):
+with install_import_hook(
+    ["mmer_jax.losses", "mmer_jax.nn", "mmer_jax.metrics"], "beartype.beartype"
+):
     import mmer_jax.losses
     import mmer_jax.metrics
     import mmer_jax.nn.cascade

@@ -15,7 +15,6 @@ sys.path.append(__file__.rsplit("/", 2)[0])  # so that `configs` imports from an
 
 def shrunk(config, **overrides):
     """A shipped config made small: seconds on one core. Overrides use __ for a dot."""
-    config = config.copy_and_resolve_references()
     config.unlock()
     config.synthetic.n_utterances = 200
     config.model.embedding = 8

@@ -52,7 +52,9 @@ def test_cmd_gradient_is_finite_where_norms_vanish(batches, case):
 
 
 def test_cmd_gradient_matches_finite_differences(batches):
-    check_grads(lambda x: cmd(jnp.asarray(x), batches[1]), (batches[0],), order=1, modes=["rev"], rtol=2e-2)
+    check_grads(
+        lambda x: cmd(jnp.asarray(x), batches[1]), (batches[0],), order=1, modes=["rev"], rtol=2e-2
+    )
 
 
 def test_weighted_mean_ignores_rows_of_weight_zero():

@@ -1,4 +1,4 @@
-"""The corpus: M named modalities of N utterances, with labels and the columns that folds are cut by.
+"""The corpus: M named modalities of N utterances, with labels and what folds are cut by.
 
 Everything downstream (splits, normalisation, the training engine, evaluation) sees a `Corpus` and
 does not know whether its features come from memory, a feature directory or TFRecords: it asks
@@ -6,7 +6,6 @@ does not know whether its features come from memory, a feature directory or TFRe
 """
 
 import dataclasses
-import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
@@ -95,7 +94,7 @@ class Source(Protocol):
         """For each array of rows [n] its features, in order, read ahead where that helps."""
 
     def rows_of_process(self, index: int, count: int) -> np.ndarray:
-        """The rows that process `index` of `count` reads best; all processes' rows are a partition."""
+        """The rows that process `index` of `count` reads; together a partition."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,8 +155,8 @@ class Corpus:
 
         Zeros stand for what is not usable, so that no NaN ever reaches the device.
         """
-        batches, ahead = itertools.tee(batches)
-        for rows, features in zip(batches, self.source.stream(ahead), strict=True):
+        batches = list(batches)  # a source may read ahead from a thread of its own
+        for rows, features in zip(batches, self.source.stream(batches), strict=True):
             for m, name in enumerate(self.spec.names):
                 absent = ~self.present[rows, m]
                 if absent.any():
@@ -176,21 +175,30 @@ class Corpus:
 
 
 def parse_labels(
-    values: Sequence[str], *, column: str, task: str = "auto", classes: Sequence[str] = ()
+    column_values: Sequence[str] | np.ndarray,
+    *,
+    column: str,
+    task: str = "auto",
+    classes: Sequence[str] = (),
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Labels as numbers: ([N] class indices, class names) or ([N] floats, ()).
 
-    An empty string is a missing label. `task="auto"` reads a column as real-valued when every
-    label is a number and at least one is written with a decimal point or an exponent.
+    An empty string or "nan" is a missing label. `task="auto"` reads a column as real-valued when
+    every label is a number and at least one is written with a decimal point or an exponent.
     """
-    values = np.asarray(values, dtype=str)
-    given = values != ""
+    values = np.asarray(column_values, dtype=str)
+    given = ~np.isin(np.char.lower(values), ("", "nan"))
     if not given.any():
         raise UserError(f"label column '{column}' is empty for every utterance")
     numbers = _as_numbers(values[given])
     if task == "auto":
         written_real = any(set(value) & set(".eE") for value in values[given])
         task = "regression" if numbers is not None and written_real else "classification"
+        if task == "regression" and np.array_equal(numbers, np.round(numbers)):
+            raise UserError(
+                f"label column '{column}' holds whole numbers written like '{values[given][0]}': "
+                "classes or a scale? Pass --config.data.task=classification or regression"
+            )
     if task == "regression":
         if numbers is None or not np.isfinite(numbers).all():
             raise UserError(
@@ -200,6 +208,7 @@ def parse_labels(
         labels = np.full(len(values), np.nan, np.float32)
         labels[given] = numbers
         return labels, ()
+    classes = tuple(map(str, classes))
     if not classes:
         found = sorted({str(value) for value in values[given]})
         classes = sorted(found, key=float) if numbers is not None else found
@@ -213,8 +222,10 @@ def parse_labels(
         raise UserError(
             f"label column '{column}' has the single class '{classes[0]}'; at least two are needed"
         )
+    if any(">" in name for name in classes):
+        raise UserError(f"class names of column '{column}' may not contain '>': {shorten(classes)}")
     index = {name: i for i, name in enumerate(classes)}
-    labels = np.array([index.get(value, -1) for value in values], np.int32)
+    labels = np.array([index.get(str(value), -1) for value in values], np.int32)
     return labels, tuple(classes)
 
 
@@ -226,7 +237,9 @@ def _as_numbers(values: np.ndarray) -> np.ndarray | None:
 
 
 def _first_not_a_number(values: np.ndarray) -> str:
-    return next(v for v in values if _as_numbers(np.array([v])) is None or not np.isfinite(float(v)))
+    return next(
+        v for v in values if _as_numbers(np.array([v])) is None or not np.isfinite(float(v))
+    )
 
 
 def resolve_present(
@@ -294,12 +307,8 @@ def assemble(
     nonfinite: str = "error",
 ) -> Corpus:
     """A corpus from its parts, whatever `source` reads from; applies labels and `nonfinite`."""
-    if len(modalities) < 2:
-        raise UserError(f"at least two modalities are needed, got {list(sources)}")
     if label not in columns:
-        raise UserError(
-            f"unknown label column '{label}'; utterances.csv has: {', '.join(columns)}"
-        )
+        raise UserError(f"unknown label column '{label}'; utterances.csv has: {', '.join(columns)}")
     labels, class_names = parse_labels(columns[label], column=label, task=task, classes=classes)
     ids = columns["utt_id"]
     present = resolve_present(finite, ids, sources, nonfinite)

@@ -8,6 +8,7 @@ rows in the order of utterances.csv.
 import csv
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,16 @@ import numpy as np
 
 from mmer_jax.data.corpus import Corpus, RawModality, from_raw
 from mmer_jax.errors import UserError, shorten
+
+# What numpy and zipfile raise for a file that is not an archive of plain arrays.
+NOT_AN_ARCHIVE = (
+    ValueError,
+    OSError,
+    EOFError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def read_directory(root: str | Path, modalities: Sequence[str], **corpus_args) -> Corpus:
@@ -25,7 +36,7 @@ def read_directory(root: str | Path, modalities: Sequence[str], **corpus_args) -
       modalities: names of the .npz files, in the order of the model's modality axis.
       **corpus_args: label, task, classes, nonfinite as of `corpus.from_raw`.
     """
-    root = Path(root)
+    root = Path(root).expanduser()
     columns, raw = read_raw(root, modalities)
     return from_raw(
         raw, columns, name=root.resolve().name, fingerprint=fingerprint(columns, raw), **corpus_args
@@ -39,8 +50,10 @@ def read_raw(
     if not root.is_dir():
         raise UserError(f"feature directory {root} does not exist; set --config.data.root")
     columns = read_utterances(root / "utterances.csv")
-    if len(set(modalities)) != len(modalities):
-        raise UserError(f"data.modalities names a modality twice: {tuple(modalities)}")
+    if len(modalities) < 2 or len(set(modalities)) != len(modalities):
+        raise UserError(
+            f"data.modalities is {tuple(modalities)}; expected at least two different names"
+        )
     return columns, {name: _read_modality(root, name, columns["utt_id"]) for name in modalities}
 
 
@@ -61,7 +74,9 @@ def read_utterances(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} lists no utterance")
     for number, row in enumerate(table, start=2):
         if None in row or None in row.values():
-            raise UserError(f"{path}, line {number}: expected {len(header)} fields as in the header")
+            raise UserError(
+                f"{path}, line {number}: expected {len(header)} fields as in the header"
+            )
     ids = [row["utt_id"] for row in table]
     if "" in ids:
         raise UserError(f"{path}, line {ids.index('') + 2}: empty utt_id")
@@ -77,8 +92,8 @@ def _read_modality(root: Path, name: str, ids: np.ndarray) -> RawModality:
     if not path.exists():
         found = sorted(p.stem for p in root.glob("*.npz"))
         raise UserError(
-            f"feature file {path} does not exist; {root} has: {', '.join(found) or 'no .npz file'}. "
-            "Choose with --config.data.modalities=\"('a','b')\"."
+            f"feature file {path} does not exist; {root} has: {', '.join(found) or 'no .npz file'}"
+            ". Choose with --config.data.modalities=\"('a','b')\"."
         )
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -86,7 +101,7 @@ def _read_modality(root: Path, name: str, ids: np.ndarray) -> RawModality:
                 raise UserError(f"{path} has no array 'features', only: {', '.join(archive.files)}")
             features = archive["features"]
             lengths = archive["lengths"] if "lengths" in archive else None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (*NOT_AN_ARCHIVE, TypeError) as error:  # TypeError: an .npy under the name .npz
         raise UserError(f"{path} cannot be read as an .npz of plain arrays: {error}") from None
     return check_modality(features, lengths, ids, str(path))
 
@@ -145,7 +160,9 @@ def fingerprint(columns: Mapping[str, np.ndarray], raw: Mapping[str, RawModality
 
 
 def write_directory(
-    root: str | Path, columns: Mapping[str, Sequence[str]], raw: Mapping[str, RawModality]
+    root: str | Path,
+    columns: Mapping[str, Sequence[str] | np.ndarray],
+    raw: Mapping[str, RawModality],
 ) -> None:
     """Write a feature directory (importers and synthetic corpora use it)."""
     root = Path(root)
@@ -158,4 +175,4 @@ def write_directory(
         arrays = {"features": modality.features}
         if modality.lengths is not None:
             arrays["lengths"] = modality.lengths
-        np.savez(root / f"{name}.npz", **arrays)
+        np.savez(root / f"{name}.npz", **arrays)  # type: ignore[arg-type]

@@ -5,7 +5,6 @@ for every batch, the slots among them. With a resident corpus R = N and a slot i
 when streaming, a piece holds the distinct rows of the next few steps.
 """
 
-import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -53,7 +52,9 @@ class Feed:
             placement = "device" if fits else "stream"
         self.placement = placement
         rows = np.arange(len(corpus))
-        self._whole = self._put(rows, corpus.read(rows)) if placement == "device" else None
+        self._whole = None
+        if placement == "device":
+            self._whole = self._put(rows, corpus.read(rows), len(rows))
 
     def pieces(self, rows: np.ndarray) -> Iterator[Piece]:
         """The steps of `rows` [S, T, B] in order, as one piece or as pieces of equal shape."""
@@ -63,27 +64,33 @@ class Feed:
             return
         steps = self._steps_per_piece(rows)
         tables = [_pad_steps(rows[i : i + steps], steps) for i in range(0, len(rows), steps)]
-        wanted = (_distinct(table, table.size) for table in tables)
-        wanted, ahead = itertools.tee(wanted)
+        wanted = [np.unique(table[table >= 0]) for table in tables]
+        size = max(1, *map(len, wanted))
         for table, distinct, features in zip(
-            tables, wanted, self._corpus.stream(ahead), strict=True
+            tables, wanted, self._corpus.stream(wanted), strict=True
         ):
-            slots = np.searchsorted(distinct, table).astype(np.int32)
+            slots = np.searchsorted(distinct, table)
             slots = np.where(table < 0, -1, slots).astype(np.int32)
             placed = jax.device_put((slots, table), mesh_lib.by_batch(self._mesh))
-            yield Piece(self._put(distinct, features), *placed)
+            yield Piece(self._put(distinct, features, size), *placed)
 
     def _steps_per_piece(self, rows: np.ndarray) -> int:
         """As many steps as half the budget holds (the other half is the piece in flight)."""
-        step_bytes = rows[0].size * self._corpus.row_bytes
-        return int(np.clip(self._budget / 2 // step_bytes, 1, len(rows)))
+        capacity = self._budget / 2 // self._corpus.row_bytes
+        if capacity >= len(self._corpus):
+            return len(rows)
+        return int(np.clip(capacity // rows[0].size, 1, len(rows)))
 
-    def _put(self, rows: np.ndarray, features) -> Resident:
+    def _put(self, rows: np.ndarray, features, size: int) -> Resident:
+        """Rows on the device, with empty ones up to `size`: pieces share one compiled program."""
         resident = Resident(
             features=features,
             lengths={name: lengths[rows] for name, lengths in self._corpus.lengths.items()},
             present=self._corpus.present[rows],
             labels=self._corpus.labels[rows],
+        )
+        resident = jax.tree.map(
+            lambda x: np.pad(x, [(0, size - len(x))] + [(0, 0)] * (x.ndim - 1)), resident
         )
         return jax.device_put(resident, mesh_lib.replicated(self._mesh))
 
@@ -92,11 +99,3 @@ def _pad_steps(table: np.ndarray, steps: int) -> np.ndarray:
     """Empty steps at the end, so that every piece has one shape and one compiled program."""
     padding = np.full((steps - len(table), *table.shape[1:]), -1, table.dtype)
     return np.concatenate([table, padding])
-
-
-def _distinct(table: np.ndarray, size: int) -> np.ndarray:
-    """The sorted distinct rows of a table, its last one repeated up to a fixed `size`."""
-    distinct = np.unique(table[table >= 0])
-    if not len(distinct):
-        distinct = np.zeros(1, table.dtype)
-    return np.concatenate([distinct, np.full(size - len(distinct), distinct[-1])])

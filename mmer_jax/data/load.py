@@ -10,7 +10,11 @@ def load_corpus(config) -> Corpus:
     data = config.data
     if data.source == "synthetic":
         return synthetic.make_synthetic(
-            label=data.label, nonfinite=data.nonfinite, **config.synthetic
+            names=tuple(data.modalities),
+            label=data.label,
+            task=data.task,
+            classes=tuple(data.classes),
+            **config.synthetic,
         )
     if not data.root:
         raise UserError("no feature directory given; pass --config.data.root=DIR")

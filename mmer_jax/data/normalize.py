@@ -7,7 +7,7 @@ import numpy as np
 from mmer_jax.data.corpus import Corpus, Modality
 from mmer_jax.errors import UserError
 
-ROWS_AT_ONCE = 1024
+BYTES_AT_ONCE = 128 * 2**20
 
 Statistics = dict[str, tuple[np.ndarray, np.ndarray]]  # name -> mean [F, D], std [F, D], float32
 
@@ -36,11 +36,11 @@ def fold_statistics(
     for f, rows in enumerate(train_rows):
         member[f, rows] = 1
     used = np.flatnonzero(member.any(axis=0))
-    chunks = np.array_split(used, -(-len(used) // ROWS_AT_ONCE))
+    widest = max(m.dim * max(1, m.max_steps) for m in corpus.spec.modalities)
+    rows_at_once = max(1, BYTES_AT_ONCE // (8 * widest))
+    chunks = np.array_split(used, -(-len(used) // rows_at_once))
     sums = {
-        m.name: np.zeros((3, n_folds, m.dim))
-        for m in corpus.spec.modalities
-        if m.name in chosen
+        m.name: np.zeros((3, n_folds, m.dim)) for m in corpus.spec.modalities if m.name in chosen
     }
     if sums:
         for rows, features in zip(chunks, corpus.stream(chunks), strict=True):

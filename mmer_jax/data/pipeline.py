@@ -73,7 +73,13 @@ class RecordSource:
             .map(parse, num_parallel_calls=PARALLEL_READS, deterministic=True)
             .prefetch(PREFETCH)
         )
-        yield from dataset.as_numpy_iterator()
+        try:
+            yield from dataset.as_numpy_iterator()
+        except tf.errors.OpError as error:
+            raise UserError(
+                f"TFRecords in {self._paths[0].parent} cannot be decoded ({error.message[:200]}). "
+                "Delete the folder and run again: the records are rebuilt."
+            ) from error
 
     def _read(self, rows: np.ndarray) -> np.ndarray:
         """The serialized records of rows [n], as an array of bytes objects."""

@@ -49,7 +49,7 @@ def make_folds(
     if scheme == "kfold":
         parts = _kfold(corpus, kfold, kfold_by, kfold_seed)
     else:
-        parts = SCHEMES[scheme](corpus)
+        parts = SCHEMES[scheme](corpus)  # type: ignore[operator]
     folds = [Fold(*(np.flatnonzero(part & corpus.labelled) for part in fold)) for fold in parts]
     for number, fold in enumerate(folds):
         _check(corpus, scheme, number, fold, allow_speaker_overlap)
@@ -104,7 +104,8 @@ def _kfold(corpus: Corpus, k: int, by: str, seed: int):
     if by not in ("dialogue", "speaker"):
         raise UserError(f"data.kfold_by is '{by}'; choose 'dialogue' or 'speaker'")
     groups = _speaker_safe_groups(corpus, _column(corpus, by, "kfold"))
-    names, sizes = np.unique(groups, return_counts=True)
+    names = np.unique(groups)
+    sizes = np.array([(corpus.labelled & (groups == name)).sum() for name in names])
     if k < 3 or k > len(names):
         raise UserError(
             f"data.kfold={k}: expected 3 to {len(names)}, the number of {by} groups that share no "
@@ -128,8 +129,10 @@ def _rotate(parts: list[np.ndarray], scheme: str):
 
 def _speaker_safe_groups(corpus: Corpus, groups: np.ndarray) -> np.ndarray:
     """Group numbers [N] in which groups that share a speaker are one."""
-    speaker = corpus.columns.get("speaker", groups)
     _, labels = np.unique(groups, return_inverse=True)
+    speaker = corpus.columns.get("speaker", groups)
+    # Where the speaker is not known, the group stands for it.
+    speaker = np.where(speaker == "", np.char.add("unknown speaker of ", groups), speaker)
     _, speakers = np.unique(speaker, return_inverse=True)
     while True:  # take the smallest label over speakers and groups until nothing moves
         smallest = np.full(speakers.max() + 1, len(labels))
@@ -157,13 +160,14 @@ def _check(corpus: Corpus, scheme: str, number: int, fold: Fold, overlap_ok: boo
             )
     speaker = corpus.columns.get("speaker")
     if speaker is not None and not overlap_ok:
-        shared = set(speaker[fold.train]) & set(speaker[fold.test]) - {""}
-        if shared:
-            raise UserError(
-                f"{where}: {len(shared)} speaker(s) are in training and test alike: "
-                f"{shorten(sorted(shared))}. Scores would be of known voices; if the split is given "
-                "that way, pass --config.data.allow_speaker_overlap=True."
-            )
+        for part in ("test", "validation"):
+            shared = set(speaker[fold.train]) & set(speaker[getattr(fold, part)]) - {""}
+            if shared:
+                raise UserError(
+                    f"{where}: {len(shared)} speaker(s) are in training and {part} alike: "
+                    f"{shorten(sorted(shared))}. Scores would be of known voices; if the split is "
+                    "given that way, pass --config.data.allow_speaker_overlap=True."
+                )
 
 
 SCHEMES = {

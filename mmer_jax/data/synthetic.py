@@ -26,8 +26,9 @@ def make_synthetic(
     sequence_dims: tuple[tuple[int, int], ...] = ((24, 16), (20, 12)),
     noise: float = 1.0,
     seed: int = 0,
+    names: tuple[str, ...] = ("audio", "text", "visual"),
     label: str = "emotion",
-    nonfinite: str = "error",
+    **corpus_args,
 ) -> Corpus:
     """A corpus in memory with columns utt_id, dialogue, turn, speaker, session, emotion, valence.
 
@@ -39,13 +40,18 @@ def make_synthetic(
       sequence_dims: (D, longest sequence) of each sequence modality; these come first.
       noise: standard deviation of observation noise; factors of a class have unit spread.
       seed: of everything.
+      names: of the modalities, sequences first.
       label: "emotion" or the real-valued "valence".
-      nonfinite: as of `corpus.from_raw`.
+      **corpus_args: task, classes as of `corpus.assemble`.
     """
     if not 2 <= n_classes <= len(EMOTIONS):
         raise UserError(f"a synthetic corpus has 2 to {len(EMOTIONS)} classes, not {n_classes}")
-    rng = np.random.default_rng(seed)
     n_modalities = len(sequence_dims) + len(vector_dims)
+    if len(names) != n_modalities:
+        raise UserError(
+            f"the synthetic corpus has {n_modalities} modalities; data.modalities names {names}"
+        )
+    rng = np.random.default_rng(seed)
     classes = rng.integers(n_classes, size=n_utterances)
     session = np.sort(rng.integers(n_sessions, size=n_utterances))
     speaker = 2 * session + rng.integers(2, size=n_utterances)
@@ -61,16 +67,13 @@ def make_synthetic(
         loudness = rng.uniform(0.5, 1.5, size=seen.shape[1])
         offset = 0.5 * rng.normal(size=(2 * n_sessions, dim))[speaker]
         signal = (seen * loudness) @ rng.normal(size=(seen.shape[1], dim)) / np.sqrt(seen.shape[1])
-        raw[f"m{m}"] = _observe(rng, signal + offset, max_steps, noise, f"synthetic m{m}")
-    names = ("audio", "text", "visual")
-    if n_modalities == 3:
-        raw = dict(zip(names, raw.values(), strict=True))
+        raw[names[m]] = _observe(rng, signal + offset, max_steps, noise, f"synthetic {names[m]}")
     return from_raw(
         raw,
         columns,
         name="synthetic",
         label=label,
-        nonfinite=nonfinite,
+        **corpus_args,
         fingerprint=feature_dir.fingerprint(columns, raw),
     )
 

@@ -11,9 +11,23 @@ METHODS = {
     "ifmmin": ifmmin.stages,
 }
 
+# What a method's config must hold beside the base configuration.
+NEEDS = {
+    "utt_fusion": ("stages.utt_fusion",),
+    "utt_shared": ("stages.utt_shared",),
+    "ifmmin": ("stages.utt_shared", "stages.ifmmin", "model.cascade", "model.blocks"),
+}
+
 
 def make_stages(config, spec: CorpusSpec) -> tuple[Stage, ...]:
     """The stages of `config.method` for a corpus of shapes `spec`."""
     if config.method not in METHODS:
         raise UserError(f"unknown method '{config.method}'; choose one of: {', '.join(METHODS)}")
+    for key in NEEDS[config.method]:
+        section, name = key.split(".")
+        if name not in config[section]:
+            raise UserError(
+                f"method '{config.method}' needs '{key}', which this config file does not define; "
+                f"use --config=configs/{config.method}.py"
+            )
     return METHODS[config.method](config, spec)

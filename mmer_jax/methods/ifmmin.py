@@ -8,7 +8,7 @@ its embeddings (the imagination target) and its invariant features. Stage 2 trai
 missing patterns: encoders, SharedEncoder and a cascade that imagines the missing embeddings with
 the invariant feature fed to each of its blocks.
 
-    L = L_cls + λ_imagination · ||imagined − target||² + λ_invariance · ||invariant − ĥ||²   (eq. 4-6)
+    L = L_cls + λ_imag · ||imagined − target||² + λ_inv · ||invariant − ĥ||²
 
 Ablations: model.invariant_input=False (the cascade gets no invariant feature),
 stages.ifmmin.invariance_weight=0 (no invariance loss).
@@ -127,7 +127,7 @@ class IFMMIN:
 
     def loss(self, params, batch: Batch, key, hyper):
         encoder_key, classifier_key = jax.random.split(key)
-        encoded = self.encode(params, batch, hyper["dropout"], encoder_key)
+        encoded = self.encode(params, batch, hyper["encoder_dropout"], encoder_key)
 
         def one_pattern(available, key):
             out = self.imagine(params, encoded, available, hyper["dropout"], key)
@@ -168,6 +168,7 @@ def stages(config, spec: CorpusSpec) -> tuple[Stage, ...]:
         hyper={
             "learning_rate": settings.learning_rate,
             "dropout": settings.dropout,
+            "encoder_dropout": settings.encoder_dropout,
             "imagination_weight": settings.imagination_weight,
             "invariance_weight": settings.invariance_weight,
         },

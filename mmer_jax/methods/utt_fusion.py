@@ -36,7 +36,7 @@ class UttFusion:
 
     def loss(self, params, batch, key, hyper):
         encoder_key, classifier_key = jax.random.split(key)
-        present, absent = self.encoders(params, batch, hyper["dropout"], encoder_key)
+        present, absent = self.encoders(params, batch, hyper["encoder_dropout"], encoder_key)
         embeddings = choose(batch.available[0], present, absent)
         logits = self.classify(params, embeddings, hyper["dropout"], classifier_key)
         ce = weighted_mean(task_loss(logits, batch.labels), batch.weights)
@@ -58,7 +58,11 @@ def stages(config, spec: CorpusSpec) -> tuple[Stage, ...]:
             name="utt_fusion",
             settings=settings,
             patterns="full",
-            hyper={"learning_rate": settings.learning_rate, "dropout": settings.dropout},
+            hyper={
+                "learning_rate": settings.learning_rate,
+                "dropout": settings.dropout,
+                "encoder_dropout": settings.encoder_dropout,
+            },
             init=model.init,
             loss=model.loss,
             predict=model.predict,

@@ -33,7 +33,9 @@ class UttShared:
         encoder_key, shared_key, classifier_key = jax.random.split(key, 3)
         return self.encoders.init(encoder_key) | {
             "shared": self.shared.init(shared_key, jnp.zeros((1, self.size)))["params"],
-            "classifier": self.classifier.init(classifier_key, jnp.zeros((1, self.width)))["params"],
+            "classifier": self.classifier.init(classifier_key, jnp.zeros((1, self.width)))[
+                "params"
+            ],
         }
 
     def invariant(self, params, embeddings):
@@ -48,7 +50,7 @@ class UttShared:
 
     def loss(self, params, batch, key, hyper):
         encoder_key, classifier_key = jax.random.split(key)
-        present, absent = self.encoders(params, batch, hyper["dropout"], encoder_key)
+        present, absent = self.encoders(params, batch, hyper["encoder_dropout"], encoder_key)
         embeddings = choose(batch.available[0], present, absent)
         invariants = self.invariant(params, embeddings)
         logits = self.classify(params, embeddings, invariants, hyper["dropout"], classifier_key)
@@ -89,6 +91,7 @@ def stages(config, spec: CorpusSpec) -> tuple[Stage, ...]:
             hyper={
                 "learning_rate": settings.learning_rate,
                 "dropout": settings.dropout,
+                "encoder_dropout": settings.encoder_dropout,
                 "cmd_weight": settings.cmd_weight,
             },
             init=model.init,

@@ -106,7 +106,7 @@ class TextCNN(nn.Module):
         return nn.relu(Linear(self.size, name="out")(pooled))
 
     def _kernel(self, dim: int):
-        """[5·D, 3·channels] kernel with zeros where a narrower convolution does not reach, and bias."""
+        """[5·D, 3·channels] kernel, zeros where a narrower convolution does not reach, and bias."""
         kernels, biases = [], []
         for width in WIDTHS:
             fan_in_init = nn.initializers.variance_scaling(
@@ -115,9 +115,9 @@ class TextCNN(nn.Module):
             kernel = self.param(f"conv{width}_kernel", fan_in_init, (width, dim, self.channels))
             kernels.append(jnp.pad(kernel, ((0, WIDTHS[-1] - width), (0, 0), (0, 0))))
             biases.append(self.param(f"conv{width}_bias", nn.initializers.zeros, (self.channels,)))
-        return jnp.concatenate(kernels, -1).reshape(-1, len(WIDTHS) * self.channels), jnp.concatenate(
-            biases
-        )
+        return jnp.concatenate(kernels, -1).reshape(
+            -1, len(WIDTHS) * self.channels
+        ), jnp.concatenate(biases)
 
 
 class FcEncoder(nn.Module):
@@ -131,5 +131,3 @@ class FcEncoder(nn.Module):
         for i, size in enumerate(self.layers):
             x = Dropout()(nn.relu(Linear(size, name=f"layer{i}")(x)), dropout)
         return x
-
-

@@ -1,4 +1,4 @@
-"""Layers that every network here is made of: Linear with the papers' initialisation, and Dropout."""
+"""Layers of every network here: Linear with the papers' initialisation, and Dropout."""
 
 from functools import partial
 

@@ -109,7 +109,9 @@ def test_nonfinite_features_name_file_utterances_and_count(root):
 
 def test_an_utterance_without_any_modality_is_an_error(root):
     for name in ("audio", "face"):
-        rewrite(root, name, lambda a: {"features": np.where(np.arange(40)[:, None] == 6, np.nan, 1)})
+        rewrite(
+            root, name, lambda a: {"features": np.where(np.arange(40)[:, None] == 6, np.nan, 1)}
+        )
     message = complaint(root, ("audio", "face"), nonfinite="missing")
     assert "no usable modality at all" in message and "u6" in message
 

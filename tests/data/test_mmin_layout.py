@@ -63,9 +63,10 @@ def test_import_gives_the_releases_folds_and_features(release, tmp_path):
     row = 11
     own = features["L/bert_large", corpus.ids[row]]
     np.testing.assert_array_equal(corpus.read(np.array([row]))["text"][0, : len(own)], own)
-    assert corpus.spec.classes[corpus.labels[row]] == ("angry", "happy", "neutral", "sad")[
-        label[corpus.ids[row]]
-    ]
+    assert (
+        corpus.spec.classes[corpus.labels[row]]
+        == ("angry", "happy", "neutral", "sad")[label[corpus.ids[row]]]
+    )
 
 
 def test_the_command(release, tmp_path):

@@ -19,9 +19,7 @@ def root(tmp_path):
 
 
 def read(root, **args):
-    return pipeline.read_records(
-        root, MODALITIES, root.parent / "records", label="emotion", **args
-    )
+    return pipeline.read_records(root, MODALITIES, root.parent / "records", label="emotion", **args)
 
 
 def test_records_hold_what_the_directory_holds(root):

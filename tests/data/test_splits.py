@@ -4,8 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mmer_jax.data.splits import SCHEMES, make_folds
 from mmer_jax.errors import UserError
@@ -99,11 +97,11 @@ def test_unusable_columns_are_explained(corpus, scheme, columns, message):
         make_folds(with_columns(corpus, **columns), scheme)
 
 
-@settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 1000), by=st.sampled_from(["speaker", "dialogue"]))
+@pytest.mark.parametrize("by", ["speaker", "dialogue"])
+@pytest.mark.parametrize("seed", range(12))
 def test_kfold_never_separates_a_speakers_utterances(corpus, seed, by):
     n = len(corpus)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(1000 + seed)  # not the corpus's own
     speaker, dialogue = rng.integers(12, size=n), rng.integers(30, size=n)
     mixed = with_columns(corpus, speaker=speaker.astype(str), dialogue=dialogue.astype(str))
     try:

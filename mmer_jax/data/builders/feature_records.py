@@ -8,10 +8,12 @@ written last: a folder without it is unfinished and is built again.
 
 import contextlib
 import dataclasses
+import glob
 import hashlib
 import io
 import json
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -91,31 +93,34 @@ def prepare(root: str | Path, modalities: Sequence[str], records_dir: str | Path
     """The records of a feature directory: reused if its content is unchanged, else built.
 
     Unchanged files (name, size, modification time) are trusted at once. Touched files are read and
-    hashed; only other content is written again.
+    hashed; only other content is written again, beside the earlier records, so that a run that
+    still reads those is not disturbed. Any folder in `records_dir` may be deleted between runs.
 
     Raises:
       UserError: the directory is faulty, the disk is full or the records are damaged.
     """
-    root, modalities = Path(root).resolve(), tuple(modalities)
+    root, modalities = Path(root).expanduser().resolve(), tuple(modalities)
     place = hashlib.blake2b(f"{root}\0{modalities}".encode(), digest_size=5).hexdigest()
-    folder = Path(records_dir).expanduser() / f"{root.name}-{place}"
+    records_dir, prefix = Path(records_dir).expanduser(), f"{root.name}-{place}-"
     stamp = _stamp(root, modalities)
-    source = _read_source(folder)
-    if source is not None and stamp is not None and source["stamp"] == stamp:
-        return _open(folder, source, built=False)
+    for folder in records_dir.glob(f"{glob.escape(prefix)}*"):
+        source = _read_source(folder)
+        if source is not None and stamp is not None and source["stamp"] == stamp:
+            return _open(folder, source, built=False)
     columns, raw = feature_dir.read_raw(root, modalities)
     fingerprint = feature_dir.fingerprint(columns, raw)
-    built = source is None or source["fingerprint"] != fingerprint
+    folder = records_dir / f"{prefix}{fingerprint[:10]}"
+    source = _read_source(folder)
+    built = source is None
     try:
-        if built:
-            shutil.rmtree(folder, ignore_errors=True)
+        if source is None:
             source = _build(folder, columns, raw, fingerprint)
-        assert source is not None
         source = {**source, "stamp": stamp}
         _write_source(folder, source)
+    except OSError as error:
+        raise UserError(f"records cannot be written to {folder}: {error}") from error
     except Exception as error:
         if is_disk_full(error):
-            shutil.rmtree(folder, ignore_errors=True)
             raise UserError(
                 f"disk full while writing records to {folder}; free space there or choose another "
                 "place with --config.data.records_dir"
@@ -125,6 +130,18 @@ def prepare(root: str | Path, modalities: Sequence[str], records_dir: str | Path
 
 
 def _build(folder: Path, columns, raw: dict[str, RawModality], fingerprint: str) -> dict:
+    """Write the records and move them to `folder` as a whole; returns what source.json says."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".building-", dir=folder.parent) as temporary:
+        unfinished = Path(temporary) / folder.name
+        source = _write_records(unfinished, columns, raw, fingerprint)
+        if folder.exists():  # unfinished, or another process was faster: the content is the same
+            shutil.rmtree(folder)
+        unfinished.rename(folder)
+    return source
+
+
+def _write_records(folder: Path, columns, raw: dict[str, RawModality], fingerprint: str) -> dict:
     builder = FeatureRecords(ids=columns["utt_id"], raw=raw, data_dir=folder)
     total = sum(modality.features.nbytes for modality in raw.values())
     n_shards = min(len(columns["utt_id"]), max(MIN_SHARDS, -(-total // SHARD_BYTES)))
@@ -178,10 +195,12 @@ def _stamp(root: Path, modalities: Sequence[str]) -> list | None:
 
 
 def _read_source(folder: Path) -> dict | None:
+    """What a finished folder says of itself; None if it is not one."""
     try:
-        return json.loads((folder / "source.json").read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        source = json.loads((folder / "source.json").read_text())
+    except (OSError, json.JSONDecodeError):
         return None
+    return source if (folder / "index.npz").exists() and "stamp" in source else None
 
 
 def _write_source(folder: Path, source: dict) -> None:

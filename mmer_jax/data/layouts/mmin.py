@@ -33,9 +33,7 @@ def import_mmin(root: str | Path, out: str | Path, classes: Sequence[str] = CLAS
     """Convert a release folder `root` into the feature directory `out`."""
     root = Path(root)
     columns = _read_targets(root / "target", classes)
-    raw = {
-        name: _read_sequences(root / path, columns["utt_id"]) for name, path in FILES.items()
-    }
+    raw = {name: _read_sequences(root / path, columns["utt_id"]) for name, path in FILES.items()}
     feature_dir.write_directory(out, columns, raw)
 
 
@@ -47,6 +45,7 @@ def _read_targets(target: Path, classes: Sequence[str]) -> dict[str, np.ndarray]
     label_of: dict[str, int] = {}
     tested_in: dict[str, int] = {}
     held_out: dict[int, frozenset[str]] = {}
+    trained: dict[int, frozenset[str]] = {}
     for folder in sorted(folders, key=lambda f: int(f.name)):
         fold = int(folder.name)
         parts = {part: _read_part(folder, part, len(classes)) for part in ("trn", "val", "tst")}
@@ -64,15 +63,24 @@ def _read_targets(target: Path, classes: Sequence[str]) -> dict[str, np.ndarray]
                 )
             tested_in[utt_id] = fold
         held_out[fold] = frozenset(parts["val"][0]) | frozenset(parts["tst"][0])
+        trained[fold] = frozenset(parts["trn"][0])
     untested = sorted(set(label_of) - set(tested_in))
     if untested:
-        raise UserError(f"{target}: {len(untested)} utterances are in no test part: "
-                        f"{shorten(untested)}")
+        raise UserError(
+            f"{target}: {len(untested)} utterances are in no test part: {shorten(untested)}"
+        )
+    for fold, held in held_out.items():
+        pair = [other for other in held_out if held_out[other] == held]
+        if len(pair) != 2 or trained[fold] != set(label_of) - held:
+            raise UserError(
+                f"{target}/{fold} is not a fold of MMIN's scheme (train on all but one session; "
+                "its two speakers validate and test, and swap in another fold)"
+            )
     sessions = {held: i + 1 for i, held in enumerate(dict.fromkeys(held_out.values()))}
     ids = sorted(label_of)
     return {
         "utt_id": np.array(ids),
-        "session": np.array([str(sessions[held_out[tested_in[i]]]) for i in ids]),
+        "session": np.array([f"{sessions[held_out[tested_in[i]]]:02d}" for i in ids]),
         "speaker": np.array([f"tst{tested_in[i]:02d}" for i in ids]),
         "emotion4": np.array([classes[label_of[i]] for i in ids]),
     }
@@ -105,9 +113,15 @@ def _read_sequences(path: Path, ids: np.ndarray) -> RawModality:
     except OSError as error:
         raise UserError(f"{path} is not an HDF5 file: {error}") from None
     arrays = [a[None] if a.ndim == 1 else a for a in arrays]
-    bad = [i for i, a in zip(ids, arrays, strict=True) if a.ndim != 2 or a.shape[1:] != arrays[0].shape[1:]]
+    bad = [
+        i
+        for i, a in zip(ids, arrays, strict=True)
+        if a.ndim != 2 or a.shape[1:] != arrays[0].shape[1:]
+    ]
     if bad:
-        raise UserError(f"{path}: expected [T, {arrays[0].shape[-1]}], other shapes at {shorten(bad)}")
+        raise UserError(
+            f"{path}: expected [T, {arrays[0].shape[-1]}], other shapes at {shorten(bad)}"
+        )
     lengths = np.array([len(a) for a in arrays])
     return feature_dir.check_modality(np.concatenate(arrays), lengths, ids, str(path))
 
@@ -122,8 +136,10 @@ def main() -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"wrote {args.out}; train with --config.data.root={args.out} "
-          "--config.data.label=emotion4 --config.data.splits=session_speaker")
+    print(
+        f"wrote {args.out}; train with --config.data.root={args.out} "
+        "--config.data.label=emotion4 --config.data.splits=session_speaker"
+    )
     return 0
 
 

@@ -1,0 +1,274 @@
+"""The engine's invariants: patterns, trials, devices, placement, padding."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import shrunk, train
+
+from configs import ifmmin, utt_fusion
+from mmer_jax.config import INCIDENTAL
+from mmer_jax.data.feed import Feed, Resident
+from mmer_jax.data.missing import missing_patterns
+from mmer_jax.mesh import make_mesh
+from mmer_jax.methods import make_stages
+from mmer_jax.programs import Programs, TrialData, make_batch
+
+
+def values(results):
+    return np.array([float(r.value) for r in results])
+
+
+def small(config=ifmmin, **overrides):
+    """A shipped config, with the paper's learning rate, on a small synthetic corpus."""
+    return shrunk(
+        config.get_config(),
+        data__source="synthetic",
+        data__label="emotion",
+        data__splits="session",
+        **overrides,
+    )
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """All five folds on one device, device-resident; (workdir, results)."""
+    workdir = tmp_path_factory.mktemp("reference")
+    return workdir, train(small(), workdir)[0]
+
+
+def best_params(workdir):
+    from orbax.checkpoint import v1 as ocp
+
+    return ocp.load(workdir / "checkpoints" / "final" / "group000")
+
+
+def assert_same_parameters(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), a, b)
+
+
+# ---- all patterns in one step ----
+
+
+@pytest.fixture(scope="module")
+def student(corpus):
+    """IF-MMIN's second stage on one batch: (stage, batch of all patterns, params, hyper)."""
+    config = small()
+    teacher, stage = make_stages(config, corpus.spec)
+    mesh = make_mesh(1, 32, n_devices=1)
+    feed = Feed(corpus, mesh, placement="device", memory_budget=0)
+    data = TrialData(
+        key=jax.random.split(jax.random.key(0), 1),
+        mean={m.name: jnp.zeros((1, m.dim)) for m in corpus.spec.modalities},
+        std={m.name: jnp.ones((1, m.dim)) for m in corpus.spec.modalities},
+        clip=jnp.full(1, jnp.inf),
+        hyper={},
+        frozen={},
+        constants={},
+    )
+    earlier = {"utt_shared": Programs(teacher, corpus.spec, mesh).init(data.key, {}).params}
+    data = Programs(stage, corpus.spec, mesh).prepare(earlier, data, feed, 32, len(corpus))
+    params = stage.init(jax.random.key(1), jax.tree.map(lambda x: x[0], earlier))
+    rows = jnp.arange(-1, 29)  # one row is padding
+    batch = make_batch(
+        corpus.spec,
+        next(feed.pieces(np.zeros((1, 1, 1), np.int32))).resident,
+        jax.tree.map(lambda x: x[0], data),
+        rows,
+        rows,
+        missing_patterns(3),
+    )
+    hyper = {k: jnp.float32(v) for k, v in stage.hyper.items()} | {"dropout": jnp.float32(0)}
+    return stage, batch, params, hyper
+
+
+def test_all_patterns_equal_the_average_of_one_pattern_losses(student):
+    stage, batch, params, hyper = student
+
+    def loss(params, batch):
+        return stage.loss(params, batch, jax.random.key(0), hyper)[0]
+
+    together, gradient = jax.value_and_grad(loss)(params, batch)
+    singles = [
+        jax.value_and_grad(loss)(params, batch._replace(available=batch.available[k : k + 1]))
+        for k in range(6)
+    ]
+    np.testing.assert_allclose(together, np.mean([s for s, _ in singles]), rtol=1e-6)
+    mean = jax.tree.map(lambda *g: sum(g) / 6, *[g for _, g in singles])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradient, mean)
+
+
+def test_padding_rows_do_not_enter_the_loss(student):
+    stage, batch, params, hyper = student
+    moved = {name: x.at[0].set(50.0) for name, x in batch.features.items()}
+    other = batch._replace(features=moved, labels=batch.labels.at[0].set(3))
+    losses = [stage.loss(params, b, jax.random.key(0), hyper)[0] for b in (batch, other)]
+    assert losses[0] == losses[1]
+
+
+def test_modalities_can_be_given_in_any_order(student):
+    """What is missing counts, not where it stands: predictions permute with the patterns."""
+    stage, batch, params, _ = student
+    logits = stage.predict(params, batch)
+    flipped = stage.predict(params, batch._replace(available=batch.available[::-1]))
+    np.testing.assert_allclose(logits[::-1], flipped, atol=1e-6)
+
+
+def test_gradients_are_finite_for_constant_features_and_batches_of_one(student):
+    stage, batch, params, hyper = student
+    one = jax.tree.map(lambda x: x, batch._replace(weights=jnp.zeros(30).at[4].set(1.0)))
+    constant = batch._replace(
+        features={name: jnp.full_like(x, 2.0) for name, x in batch.features.items()}
+    )
+    nothing = batch._replace(available=jnp.zeros_like(batch.available))
+    for case in (one, constant, nothing):
+        gradient = jax.grad(lambda p, b: stage.loss(p, b, jax.random.key(0), hyper)[0])(
+            params, case
+        )
+        assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
+
+
+def test_missing_modalities_never_reach_the_prediction(student):
+    stage, batch, params, _ = student
+    logits = stage.predict(params, batch)
+    for k, pattern in enumerate(missing_patterns(3)):
+        hidden = {
+            name: x if there else x + 7.0
+            for (name, x), there in zip(batch.features.items(), pattern, strict=True)
+        }
+        changed = stage.predict(params, batch._replace(features=hidden))
+        np.testing.assert_array_equal(logits[k], changed[k])
+
+
+def test_sampled_patterns_leave_something_and_hide_something(corpus):
+    from mmer_jax.programs import _sample_pattern
+
+    batch = make_batch(
+        corpus.spec,
+        Resident(
+            features={
+                m.name: jnp.zeros((1, m.max_steps, m.dim) if m.is_sequence else (1, m.dim))
+                for m in corpus.spec.modalities
+            },
+            lengths={name: jnp.ones(1, jnp.int32) for name in corpus.lengths},
+            present=jnp.ones((1, 3), bool),
+            labels=jnp.zeros(1, jnp.int32),
+        ),
+        TrialData(
+            key=jax.random.key(0),
+            mean={m.name: jnp.zeros(m.dim) for m in corpus.spec.modalities},
+            std={m.name: jnp.ones(m.dim) for m in corpus.spec.modalities},
+            clip=jnp.float32(jnp.inf),
+            hyper={},
+            frozen={},
+            constants={},
+        ),
+        jnp.zeros(600, jnp.int32),
+        jnp.zeros(600, jnp.int32),
+        missing_patterns(3),
+    )
+    sampled = np.asarray(_sample_pattern(jax.random.key(0), batch))[0]
+    counts = np.unique(sampled, axis=0, return_counts=True)[1]
+    assert len(counts) == 6 and counts.min() > 60
+
+
+# ---- the same numbers whatever runs beside them and wherever ----
+
+
+def test_a_trial_alone_equals_the_same_trial_among_others(reference, tmp_path):
+    workdir, together = reference
+    alone, _ = train(small(trials__folds=[3]), tmp_path)
+    assert_same_parameters(
+        best_params(tmp_path), jax.tree.map(lambda x: x[3:4], best_params(workdir))
+    )
+    np.testing.assert_allclose(values(alone), values([r for r in together if r.fold == 3]))
+
+
+def test_groups_of_trials_give_the_same_results(tmp_path):
+    together, _ = train(small(utt_fusion), tmp_path / "together")
+    grouped, text = train(small(utt_fusion, trials__max_parallel=2), tmp_path / "grouped")
+    assert "in 3 group(s)" in text
+    np.testing.assert_allclose(values(grouped), values(together))
+
+
+@pytest.mark.parametrize(("devices", "data"), [(8, 0), (4, 2)])
+def test_any_mesh_gives_the_same_results(reference, tmp_path, devices, data):
+    config = small(mesh__devices=devices, mesh__data=data)
+    results, _ = train(config, tmp_path)
+    assert_same_parameters(best_params(tmp_path), best_params(reference[0]))
+    np.testing.assert_allclose(values(results), values(reference[1]))
+
+
+@pytest.mark.parametrize("budget_gb", [5e-5, 1e-3])
+def test_streaming_equals_device_placement(reference, tmp_path, budget_gb):
+    config = shrunk(demo.get_config(), data__placement="stream", data__memory_budget_gb=budget_gb)
+    results, _ = train(config, tmp_path)
+    assert_same_parameters(best_params(tmp_path), best_params(reference[0]))
+    np.testing.assert_allclose(values(results), values(reference[1]))
+
+
+def test_auto_placement_follows_the_budget(corpus):
+    mesh = make_mesh(1, 32, n_devices=1)
+    size = len(corpus) * corpus.row_bytes
+    for budget, placement in ((size, "device"), (size - 1, "stream")):
+        feed = Feed(corpus, mesh, placement="auto", memory_budget=budget)
+        assert feed.placement == placement
+
+
+def test_a_piece_stays_within_half_the_budget(corpus):
+    mesh = make_mesh(2, 4, n_devices=1)
+    rows = np.random.default_rng(0).integers(-1, 240, size=(9, 2, 4)).astype(np.int32)
+    budget = 40 * corpus.row_bytes
+    feed = Feed(corpus, mesh, placement="stream", memory_budget=budget)
+    pieces = list(feed.pieces(rows))
+    assert len({p.slots.shape for p in pieces}) == 1 and len(pieces) == 5
+    everything = corpus.read(np.arange(240))
+    seen = []
+    for piece in pieces:
+        resident = piece.resident.features["visual"]
+        assert resident.nbytes // resident[0].nbytes * corpus.row_bytes <= budget / 2
+        for slots, wanted in zip(np.asarray(piece.slots), np.asarray(piece.rows), strict=True):
+            seen.append(wanted)
+            real = wanted >= 0
+            np.testing.assert_array_equal(
+                np.asarray(resident)[slots[real]], everything["visual"][wanted[real]]
+            )
+    np.testing.assert_array_equal(np.stack(seen)[:9], rows)
+
+
+# ---- nothing leaks from validation or test into training ----
+
+
+def test_marked_test_utterances_do_not_change_training(corpus, tmp_path, monkeypatch):
+    """Huge features and wrong labels in test rows: the same parameters, other test scores."""
+    config = small(utt_fusion, trials__folds=[0])
+    marked_rows = np.flatnonzero(corpus.columns["session"] == "0")
+
+    class Marked:
+        def stream(self, batches):
+            batches = list(batches)
+            for rows, features in zip(batches, corpus.source.stream(batches), strict=True):
+                features = {k: v.copy() for k, v in features.items()}
+                for x in features.values():
+                    x[np.isin(rows, marked_rows)] *= 1000
+                yield features
+
+    labels = corpus.labels.copy()
+    labels[marked_rows] = (labels[marked_rows] + 1) % 4
+    marked = dataclasses.replace(corpus, source=Marked(), labels=labels)
+    outcomes = []
+    for name, data in (("plain", corpus), ("marked", marked)):
+        monkeypatch.setattr("mmer_jax.train.load_corpus", lambda config, data=data: data)
+        results, _ = train(config, tmp_path / name)
+        outcomes.append((best_params(tmp_path / name), values(results)))
+    assert_same_parameters(outcomes[0][0], outcomes[1][0])
+    assert (outcomes[0][1] != outcomes[1][1]).any()
+
+
+def test_incidental_keys_exist():
+    from mmer_jax.config import base, flat
+
+    assert set(INCIDENTAL) <= set(flat(base()))
