@@ -6,6 +6,7 @@
 Arrays are stored for the real trials only, so that a run resumes on any number of devices.
 """
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from mmer_jax.errors import UserError, is_disk_full
+from mmer_jax.errors import UserError
 
 KEEP = 2
 
@@ -40,8 +41,9 @@ class GroupCheckpoints:
         """Store the first `n_trials` of every leaf [T, ...]; complete when this returns."""
         if epochs_done == self.latest():
             return
-        with _disk_full_is_clear(self._running):
-            self._checkpointer.save(epochs_done, take_trials(tree, n_trials), force=True)
+        stored = take_trials(tree, n_trials)
+        _require_space(self._running, stored)
+        self._checkpointer.save(epochs_done, stored, force=True)
 
     def load(self, epochs_done: int, like: Any, n_trials: int) -> Any:
         """The stored tree, its trials repeated up to the leading axis of `like`."""
@@ -51,8 +53,9 @@ class GroupCheckpoints:
 
     def save_final(self, stages: dict[str, Any], n_trials: int) -> None:
         """The best parameters of every stage; the group is trained."""
-        with _disk_full_is_clear(self._final):
-            ocp.save(self._final, take_trials(stages, n_trials), overwrite=True)
+        stored = take_trials(stages, n_trials)
+        _require_space(self._final.parent.parent, stored)
+        ocp.save(self._final, stored, overwrite=True)
 
     def load_final(self) -> dict[str, Any] | None:
         """{stage: params [T, ...]}, or None if the group has not finished."""
@@ -73,18 +76,16 @@ def pad_trials(leaf, count: int) -> np.ndarray:
     return np.concatenate([leaf, np.repeat(leaf[-1:], count - len(leaf), axis=0)])
 
 
-class _disk_full_is_clear:
-    """Turns a full disk during a checkpoint into a message; earlier checkpoints stay."""
+def _require_space(place: Path, tree: Any) -> None:
+    """Refuse to begin a checkpoint that the disk cannot hold.
 
-    def __init__(self, place: Path):
-        self._place = place
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace):
-        if error is not None and is_disk_full(error):
-            raise UserError(
-                f"disk full while writing a checkpoint to {self._place}. Earlier checkpoints and "
-                "results are intact; free space and run the same command again."
-            ) from error
+    Asked beforehand, because Orbax writes from threads whose complaints would fill the terminal.
+    """
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + 2**20
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise UserError(
+            f"disk full: a checkpoint in {place} needs {needed / 2**20:.0f} MiB, "
+            f"{free / 2**20:.0f} MiB are free. Earlier checkpoints and results are intact; free "
+            "space and run the same command again."
+        )

@@ -39,7 +39,7 @@ def parse_flags(argv: list[str]) -> list[str]:
 def main(argv: list[str]) -> None:
     del argv
     console = Console(width=None if sys.stdout.isatty() else 120)
-    logging.set_verbosity(logging.ERROR)  # the libraries' notices are not for our users
+    logging.set_verbosity(logging.FATAL)  # the libraries' notices are not for our users
     if CACHE.value:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(CACHE.value))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -9,10 +9,12 @@ os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 import jax
 import pytest
 
-CACHE = pathlib.Path.home() / ".cache" / "mmer_jax" / "test-xla"
+CACHE = pathlib.Path(os.environ.get("MMER_TEST_CACHE", "~/.cache/mmer_jax/test-xla")).expanduser()
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Compiling is most of what these tests do; the programs they run are tiny.
+jax.config.update("jax_disable_most_optimizations", True)
 # jax_numpy_dtype_promotion stays "standard": optax's bias correction takes a float to an integer.
 
 from jaxtyping import install_import_hook

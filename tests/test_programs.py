@@ -88,12 +88,16 @@ def student(corpus):
 def test_all_patterns_equal_the_average_of_one_pattern_losses(student):
     stage, batch, params, hyper = student
 
-    def loss(params, batch):
-        return stage.loss(params, batch, jax.random.key(0), hyper)[0]
+    @jax.jit
+    def loss_and_gradient(params, batch):
+        def loss(params):
+            return stage.loss(params, batch, jax.random.key(0), hyper)[0]
 
-    together, gradient = jax.value_and_grad(loss)(params, batch)
+        return jax.value_and_grad(loss)(params)
+
+    together, gradient = loss_and_gradient(params, batch)
     singles = [
-        jax.value_and_grad(loss)(params, batch._replace(available=batch.available[k : k + 1]))
+        loss_and_gradient(params, batch._replace(available=batch.available[k : k + 1]))
         for k in range(6)
     ]
     np.testing.assert_allclose(together, np.mean([s for s, _ in singles]), rtol=1e-6)
@@ -105,15 +109,16 @@ def test_padding_rows_do_not_enter_the_loss(student):
     stage, batch, params, hyper = student
     moved = {name: x.at[0].set(50.0) for name, x in batch.features.items()}
     other = batch._replace(features=moved, labels=batch.labels.at[0].set(3))
-    losses = [stage.loss(params, b, jax.random.key(0), hyper)[0] for b in (batch, other)]
+    loss = jax.jit(lambda batch: stage.loss(params, batch, jax.random.key(0), hyper)[0])
+    losses = [loss(b) for b in (batch, other)]
     assert losses[0] == losses[1]
 
 
-def test_modalities_can_be_given_in_any_order(student):
-    """What is missing counts, not where it stands: predictions permute with the patterns."""
+def test_a_pattern_does_not_depend_on_the_patterns_beside_it(student):
     stage, batch, params, _ = student
-    logits = stage.predict(params, batch)
-    flipped = stage.predict(params, batch._replace(available=batch.available[::-1]))
+    predict = jax.jit(stage.predict)
+    logits = predict(params, batch)
+    flipped = predict(params, batch._replace(available=batch.available[::-1]))
     np.testing.assert_allclose(logits[::-1], flipped, atol=1e-6)
 
 
@@ -124,22 +129,24 @@ def test_gradients_are_finite_for_constant_features_and_batches_of_one(student):
         features={name: jnp.full_like(x, 2.0) for name, x in batch.features.items()}
     )
     nothing = batch._replace(available=jnp.zeros_like(batch.available))
+    gradient_of = jax.jit(
+        jax.grad(lambda params, batch: stage.loss(params, batch, jax.random.key(0), hyper)[0])
+    )
     for case in (one, constant, nothing):
-        gradient = jax.grad(lambda p, b: stage.loss(p, b, jax.random.key(0), hyper)[0])(
-            params, case
-        )
+        gradient = gradient_of(params, case)
         assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
 
 
 def test_missing_modalities_never_reach_the_prediction(student):
     stage, batch, params, _ = student
-    logits = stage.predict(params, batch)
+    predict = jax.jit(stage.predict)
+    logits = predict(params, batch)
     for k, pattern in enumerate(missing_patterns(3)):
         hidden = {
             name: x if there else x + 7.0
             for (name, x), there in zip(batch.features.items(), pattern, strict=True)
         }
-        changed = stage.predict(params, batch._replace(features=hidden))
+        changed = predict(params, batch._replace(features=hidden))
         np.testing.assert_array_equal(logits[k], changed[k])
 
 

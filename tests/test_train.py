@@ -88,14 +88,14 @@ def test_the_run_ends_with_a_table_and_says_where_things_are(demo_run):
 
 
 def test_metrics_are_logged_per_trial_and_epoch(demo_run):
-    lines = [json.loads(line) for line in (demo_run[0] / "metrics.jsonl").open()]
+    lines = [json.loads(line) for line in (demo_run[0] / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == 10 * 4
     assert {"ce", "imagination", "invariance", "loss", "validation_score"} <= set(lines[-1])
     assert [line["best_epoch"] for line in lines if line["epoch"] == 1][:10] == [0.0] * 10
 
 
 def test_the_best_epoch_is_chosen_on_validation(demo_run):
-    lines = [json.loads(line) for line in (demo_run[0] / "metrics.jsonl").open()]
+    lines = [json.loads(line) for line in (demo_run[0] / "metrics.jsonl").read_text().splitlines()]
     for fold in range(5):
         mine = [x for x in lines if (x["stage"], x["fold"], x["seed"]) == ("ifmmin", fold, 0)]
         scores = [x["validation_score"] for x in mine]
@@ -186,7 +186,10 @@ def test_interrupted_and_resumed_is_the_same_to_the_byte(demo_run, tmp_path, mon
     assert f"resuming after {epochs} epochs" in text
     expected = (demo_run[0] / "results.csv").read_bytes()
     assert (tmp_path / "results.csv").read_bytes() == expected
-    done = [json.loads(line)["epochs_done"] for line in (tmp_path / "metrics.jsonl").open()]
+    done = [
+        json.loads(line)["epochs_done"]
+        for line in (tmp_path / "metrics.jsonl").read_text().splitlines()
+    ]
     assert done == [e for e in range(1, 5) for _ in range(10)]
 
 
