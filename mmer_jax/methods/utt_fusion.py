@@ -58,11 +58,6 @@ def stages(config, spec: CorpusSpec) -> tuple[Stage, ...]:
             name="utt_fusion",
             settings=settings,
             patterns="full",
-            hyper={
-                "learning_rate": settings.learning_rate,
-                "dropout": settings.dropout,
-                "encoder_dropout": settings.encoder_dropout,
-            },
             init=model.init,
             loss=model.loss,
             predict=model.predict,

@@ -88,12 +88,6 @@ def stages(config, spec: CorpusSpec) -> tuple[Stage, ...]:
             name="utt_shared",
             settings=settings,
             patterns="full",
-            hyper={
-                "learning_rate": settings.learning_rate,
-                "dropout": settings.dropout,
-                "encoder_dropout": settings.encoder_dropout,
-                "cmd_weight": settings.cmd_weight,
-            },
             init=model.init,
             loss=model.loss,
             predict=model.predict,

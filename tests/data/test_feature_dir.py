@@ -148,8 +148,13 @@ def test_real_valued_labels_are_recognised(root):
 def test_parse_labels():
     labels, classes = parse_labels(["10", "9", "", "9"], column="c")
     assert classes == ("9", "10") and labels.tolist() == [1, 0, -1, 0]
-    assert parse_labels(["1", "2.0"], column="c")[1] == ()
+    labels, classes = parse_labels(["1", "2.5", "nan"], column="c")
+    assert classes == () and labels[:2].tolist() == [1, 2.5] and np.isnan(labels[2])
+    with pytest.raises(UserError, match="classes or a scale"):
+        parse_labels(["1.0", "2.0", ""], column="c")
     assert parse_labels(["1", "2.0"], column="c", task="classification")[1] == ("1", "2.0")
+    with pytest.raises(UserError, match="may not contain '>'"):
+        parse_labels(["<30", ">30"], column="c")
     with pytest.raises(UserError, match="single class 'x'"):
         parse_labels(["x", ""], column="c")
     with pytest.raises(UserError, match="not numeric .for example 'x'"):
