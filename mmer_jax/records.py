@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from mmer_jax.errors import UserError, is_disk_full
 
@@ -89,6 +90,16 @@ class MetricsLog:
         self._board.flush()
 
 
+class NotedProgress(Progress):
+    """A progress bar with a line of text below it."""
+
+    note = ""
+
+    def get_renderables(self):
+        yield self.make_tasks_table(self.tasks)
+        yield Text(self.note)
+
+
 class Reporter:
     """Progress for a person: a live bar in a terminal, otherwise one line per epoch."""
 
@@ -97,17 +108,17 @@ class Reporter:
         self._total = total_epochs
         self._done = 0
         self._timed: list[float] = []
-        self._progress = None
+        self._progress: NotedProgress | None = None
         if console.is_terminal:
-            self._progress = Progress(
+            self._progress = NotedProgress(
                 TextColumn("[bold]{task.description}"),
-                BarColumn(bar_width=20),
+                BarColumn(bar_width=30),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("epochs, ETA"),
                 TimeRemainingColumn(elapsed_when_finished=True),
                 console=console,
             )
-            self._task = self._progress.add_task("training", total=total_epochs, note="compiling")
+            self._task = self._progress.add_task("compiling", total=total_epochs)
 
     def __enter__(self) -> "Reporter":
         if self._progress is not None:
@@ -136,8 +147,8 @@ class Reporter:
                 self._task,
                 description=f"{stage} {epoch}/{of}",
                 completed=self._done,
-                note=f"{note}\n",
             )
+            self._progress.note = note
             return
         recent = sorted(self._timed[-5:])[len(self._timed[-5:]) // 2]
         left = time.strftime("%H:%M:%S", time.gmtime(recent * (self._total - self._done)))
