@@ -16,9 +16,7 @@ def get_config():
     c.model.cascade = (128, 64, 32)
     c.model.blocks = 3
     # 600 training utterances a fold: small batches, or there are too few updates.
-    c.stages.utt_shared.update(
-        batch_size=32, constant_epochs=6, decay_epochs=4, learning_rate=1e-3
-    )
+    c.stages.utt_shared.update(batch_size=32, constant_epochs=6, decay_epochs=4, learning_rate=1e-3)
     c.stages.ifmmin.batch_size = 32
     c.lock()
     return c

@@ -168,6 +168,7 @@ def _compare_training(
         weight_decay=setup["weight_decay_l2"],
         clip=setup["clip_norm_per_network"],
     )
+    names = {"task": "ce", **names}
     hyper = {"dropout": 0.0, "encoder_dropout": 0.0, **hyper}
     hyper = {name: jnp.asarray(float(value)) for name, value in hyper.items()}
     state = optimizer.init(params)

@@ -90,7 +90,7 @@ def test_the_run_ends_with_a_table_and_says_where_things_are(demo_run):
 def test_metrics_are_logged_per_trial_and_epoch(demo_run):
     lines = [json.loads(line) for line in (demo_run[0] / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == 10 * 4
-    assert {"ce", "imagination", "invariance", "loss", "validation_score"} <= set(lines[-1])
+    assert {"task", "imagination", "invariance", "loss", "validation_score"} <= set(lines[-1])
     assert [line["best_epoch"] for line in lines if line["epoch"] == 1][:10] == [0.0] * 10
 
 

@@ -137,7 +137,7 @@ class IFMMIN:
             imagination = jnp.mean((out.imagined - self.target(batch, available)) ** 2, axis=-1)
             invariance = jnp.mean((out.invariants - batch.frozen["teacher_invariants"]) ** 2, -1)
             return {
-                "ce": weighted_mean(task_loss(out.logits, batch.labels), rows),
+                "task": weighted_mean(task_loss(out.logits, batch.labels), rows),
                 "imagination": weighted_mean(imagination, slots),
                 "invariance": weighted_mean(invariance, slots),
             }
@@ -145,7 +145,7 @@ class IFMMIN:
         keys = jax.random.split(classifier_key, len(batch.available))
         terms = jax.tree.map(jnp.mean, jax.vmap(one_pattern)(batch.available, keys))
         total = (
-            terms["ce"]
+            terms["task"]
             + hyper["imagination_weight"] * terms["imagination"]
             + hyper["invariance_weight"] * terms["invariance"]
         )

@@ -39,8 +39,8 @@ class UttFusion:
         present, absent = self.encoders(params, batch, hyper["encoder_dropout"], encoder_key)
         embeddings = choose(batch.available[0], present, absent)
         logits = self.classify(params, embeddings, hyper["dropout"], classifier_key)
-        ce = weighted_mean(task_loss(logits, batch.labels), batch.weights)
-        return ce, {"ce": ce}
+        task = weighted_mean(task_loss(logits, batch.labels), batch.weights)
+        return task, {"task": task}
 
     def predict(self, params, batch):
         present, absent = self.encoders(params, batch)

@@ -54,7 +54,7 @@ class UttShared:
         embeddings = choose(batch.available[0], present, absent)
         invariants = self.invariant(params, embeddings)
         logits = self.classify(params, embeddings, invariants, hyper["dropout"], classifier_key)
-        ce = weighted_mean(task_loss(logits, batch.labels), batch.weights)
+        task = weighted_mean(task_loss(logits, batch.labels), batch.weights)
         rows = jnp.where(batch.available[0], batch.weights[:, None], 0.0)
         discrepancy = jnp.mean(
             jnp.stack(
@@ -69,7 +69,7 @@ class UttShared:
                 ]
             )
         )
-        return ce + hyper["cmd_weight"] * discrepancy, {"ce": ce, "cmd": discrepancy}
+        return task + hyper["cmd_weight"] * discrepancy, {"task": task, "cmd": discrepancy}
 
     def predict(self, params, batch):
         present, absent = self.encoders(params, batch)
