@@ -67,7 +67,7 @@ def make_synthetic(
         loudness = rng.uniform(0.5, 1.5, size=seen.shape[1])
         offset = 0.5 * rng.normal(size=(2 * n_sessions, dim))[speaker]
         signal = (seen * loudness) @ rng.normal(size=(seen.shape[1], dim)) / np.sqrt(seen.shape[1])
-        # Saturated, so that the mean (what zeros stand for after normalisation) is no typical value.
+        # Saturated: the mean, which zeros stand for after normalisation, is no typical value.
         signal = 2 * np.tanh(2 * signal)
         raw[names[m]] = _observe(rng, signal + offset, max_steps, noise, f"synthetic {names[m]}")
     return from_raw(
