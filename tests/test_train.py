@@ -64,9 +64,9 @@ def test_every_test_utterance_is_scored_once_per_condition(demo_run):
     rows = [r for r in read_csv(demo_run[0]) if r["seed"] == "1"]
     for condition in {r["condition"] for r in rows}:
         mine = [r for r in rows if r["condition"] == condition]
-        assert sum(int(r["n"]) for r in mine if r["metric"] == "UA") == 200
+        assert sum(int(r["n"]) for r in mine if r["metric"] == "UA") == 260
         counts = [int(r["value"]) for r in mine if r["metric"].startswith("confusion:")]
-        assert len(counts) == 5 * 16 and sum(counts) == 200
+        assert len(counts) == 5 * 16 and sum(counts) == 260
 
 
 def test_scores_are_those_of_the_confusion_counts(demo_run):
