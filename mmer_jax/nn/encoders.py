@@ -92,7 +92,7 @@ class TextCNN(nn.Module):
         batch, steps, dim = x.shape
         kernel, bias = self._kernel(dim)
         # All widths as one matrix product over windows of the largest width: under vmap a
-        # convolution would become a grouped one, which is slow on every backend.
+        # convolution over trials would become a grouped one.
         x = jnp.where((jnp.arange(steps)[None] < lengths[:, None])[..., None], x, 0.0)
         padded = jnp.pad(x, ((0, 0), (0, WIDTHS[-1] - 1), (0, 0)))
         windows = jnp.concatenate([padded[:, j : j + steps] for j in range(WIDTHS[-1])], axis=-1)
