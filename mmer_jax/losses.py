@@ -4,6 +4,7 @@ Terms of an utterance come back elementwise and the caller reduces them with `we
 of a batch (CMD) take the weights themselves. Denominators are safe and gradients finite everywhere.
 """
 
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Num
@@ -13,6 +14,13 @@ def weighted_mean(values: Float[Array, "..."], weights: Num[Array, "..."]) -> Fl
     """Mean of `values` under `weights` of the same shape; 0 where all weights are 0."""
     weights = weights.astype(values.dtype)
     return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1e-9)
+
+
+def mean_over_patterns(
+    values: Float[Array, "K ..."], weights: Num[Array, "K ..."]
+) -> Float[Array, ""]:
+    """Mean over K patterns, which count alike, of each pattern's `weighted_mean`."""
+    return jnp.mean(jax.vmap(weighted_mean)(values, weights))
 
 
 def cross_entropy(*, logits: Float[Array, "B C"], labels: Int[Array, " B"]) -> Float[Array, " B"]:

@@ -112,7 +112,7 @@ def _compare_encoders(meta, arrays) -> Iterator[Difference]:
         module, given = modules[network]
         x = arrays[f"input/{given}"]
         x = jnp.asarray(np.zeros_like(x) if name.endswith("_zero_input") else x)
-        params = torch_layout.encoder(states[network])
+        params = jax.tree.map(jnp.asarray, torch_layout.encoder(states[network]))
         yield _difference(name, module.apply({"params": params}, x, _all_steps(x)), reference)
 
 
@@ -157,11 +157,16 @@ def _batch(spec: CorpusSpec, arrays, available: np.ndarray) -> Batch:
     )
 
 
+def _networks(arrays, group: str) -> Params:
+    """The networks of a state dict among the arrays."""
+    return jax.tree.map(jnp.asarray, torch_layout.networks(_group(arrays, group)))
+
+
 def _compare_training(
     model, meta, arrays, batch: Batch, hyper, names: Mapping[str, str]
 ) -> Iterator[Difference]:
     """Loss terms, the loss before every step and the parameters after the last step."""
-    params: Params = jax.tree.map(jnp.asarray, torch_layout.networks(_group(arrays, "param")))
+    params = _networks(arrays, "param")
     setup = meta["optimizer"]
     optimizer = make_optimizer(
         b1=setup["b1"],
@@ -197,7 +202,7 @@ def _compare_utt_fusion(meta, arrays) -> Iterator[Difference]:
     config, spec = _config(meta, arrays)
     model = UttFusion(config, spec)
     batch = _full_batch(spec, arrays)
-    params = torch_layout.networks(_group(arrays, "param"))
+    params = _networks(arrays, "param")
     present, _ = model.encoders(params, batch)
     for i, name in enumerate(spec.names):
         yield _difference(
@@ -211,7 +216,7 @@ def _compare_utt_shared(meta, arrays) -> Iterator[Difference]:
     config, spec = _config(meta, arrays)
     model = UttShared(config, spec)
     batch = _full_batch(spec, arrays)
-    params = torch_layout.networks(_group(arrays, "param"))
+    params = _networks(arrays, "param")
     present, _ = model.encoders(params, batch)
     invariants = model.invariant(params, present)
     for kind, tensor in (("embedding", present), ("invariant", invariants)):
@@ -233,19 +238,18 @@ def _compare_ifmmin(meta, arrays) -> Iterator[Difference]:
     columns = ["avt".index(name[0]) for name in spec.names]  # of available_avl
     available = arrays["input/available_avl"][:, columns].astype(bool)
     batch = _batch(spec, arrays, available[None])
-    earlier = {"utt_shared": torch_layout.networks(_group(arrays, "teacher"))}
+    earlier = {"utt_shared": _networks(arrays, "teacher")}
     batch = batch._replace(frozen=model.prepare(earlier, batch), constants=model.constants(earlier))
-    params = torch_layout.networks(_group(arrays, "param"))
-    out = model.imagine(params, model.encode(params, batch), batch.available[0])
-    target = model.target(batch, batch.available[0])
+    params = _networks(arrays, "param")
+    out = model.imagine(params, model.encode(params, batch), batch.available)
     for name, ours in {
-        "embeddings": flatten(out.embeddings),
-        "invariant": flatten(out.invariants),
-        "teacher_target": flatten(target),
+        "embeddings": flatten(out.embeddings)[0],
+        "invariant": flatten(out.invariants)[0],
+        "teacher_target": flatten(model.target(batch))[0],
         "teacher_invariant": flatten(batch.frozen["teacher_invariants"]),
-        "reconstruction": flatten(out.imagined),
-        "latents": out.latents,
-        "logits": out.logits,
+        "reconstruction": flatten(out.imagined)[0],
+        "latents": out.latents[0],
+        "logits": out.logits[0],
     }.items():
         yield _difference(f"output/{name}", ours, arrays[f"output/{name}"])
     each = np.array([[name[0] in pattern for name in spec.names] for pattern in ALL_PATTERNS])

@@ -26,7 +26,8 @@ with install_import_hook(
     import mmer_jax.metrics
     import mmer_jax.nn.cascade
     import mmer_jax.nn.encoders
-    import mmer_jax.nn.heads  # noqa: F401
+    import mmer_jax.nn.heads
+    import mmer_jax.nn.recurrence  # noqa: F401
 
 from mmer_jax.data.synthetic import make_synthetic
 

@@ -1,7 +1,7 @@
 """Encode once: two embeddings per modality, the present one and the absent one.
 
 A missing modality enters its encoder as the same zeros for every utterance, so its embedding is one
-vector. It is computed as one more row of the batch; a pattern then is a `where` over the two.
+vector, computed once a batch. A pattern then is a `where` over the two.
 """
 
 import jax
@@ -50,33 +50,35 @@ class ModalityEncoders:
         """(embeddings of the batch, embeddings of an absent modality)."""
         embeddings = []
         for i, m in enumerate(self.spec.modalities):
-            absent, absent_steps = self._absent_input(m)
-            x = jnp.concatenate([batch.features[m.name], absent])
             steps = None
             if m.is_sequence:
                 given = batch.lengths[m.name] if self.pad_masking else m.max_steps
-                given = jnp.broadcast_to(given, len(x) - 1)
-                steps = jnp.concatenate([given, absent_steps])
+                steps = jnp.broadcast_to(given, len(batch.weights))
             rngs = {} if key is None else {"dropout": jax.random.fold_in(key, i)}
+            x = batch.features[m.name]
             embeddings.append(self._encode(params, m, x, steps, dropout, rngs))
-        stacked = jnp.stack(embeddings, axis=1)
-        return stacked[:-1], stacked[-1]
+        if key is not None:
+            key = jax.random.fold_in(key, len(self.spec.modalities))
+        return jnp.stack(embeddings, axis=1), self.absent(params, dropout, key)
 
-    def absent(self, params: Params) -> Float[Array, "M h"]:
+    def absent(self, params: Params, dropout=None, key: Array | None = None) -> Float[Array, "M h"]:
         """The embeddings of absent modalities alone."""
-        return jnp.concatenate(
-            [self._encode(params, m, *self._absent_input(m)) for m in self.spec.modalities]
-        )
+        embeddings = []
+        for i, m in enumerate(self.spec.modalities):
+            rngs = {} if key is None else {"dropout": jax.random.fold_in(key, i)}
+            x, steps = self._absent_input(m)
+            embeddings.append(self._encode(params, m, x, steps, dropout, rngs))
+        return jnp.concatenate(embeddings)
 
     def _absent_input(self, m: Modality) -> tuple[Array, Array | None]:
-        """Zeros, [1, D] or [1, T, D] with one valid step: the same whatever max_steps is.
+        """Zeros: [1, D], or a sequence [1, 1, D] of one step, the same whatever max_steps is.
 
-        Without pad_masking all T steps count, as released.
+        Without pad_masking it has all max_steps, as released.
         """
         if not m.is_sequence:
             return jnp.zeros((1, m.dim)), None
         steps = 1 if self.pad_masking else m.max_steps
-        return jnp.zeros((1, m.max_steps, m.dim)), jnp.full(1, steps, jnp.int32)
+        return jnp.zeros((1, steps, m.dim)), jnp.full(1, steps, jnp.int32)
 
     def _encode(self, params: Params, m: Modality, x, steps, dropout=None, rngs=None):
         with jax.named_scope(f"encode_{m.name}"):
@@ -85,10 +87,15 @@ class ModalityEncoders:
 
 
 def choose(
-    available: Bool[Array, "B M"], present: Float[Array, "B M h"], absent: Float[Array, "M h"]
-) -> Float[Array, "B M h"]:
-    """The embeddings under a pattern."""
-    return jnp.where(available[..., None], present, absent[None])
+    available: Bool[Array, "... B M"],
+    present: Float[Array, "B M h"],
+    absent: Float[Array, "M h"],
+) -> Float[Array, "... B M h"]:
+    """The embeddings under patterns: present ones where available, else the absent ones."""
+    shape = (*available.shape, present.shape[-1])
+    return jnp.where(
+        available[..., None], jnp.broadcast_to(present, shape), jnp.broadcast_to(absent, shape)
+    )
 
 
 def flatten(embeddings: Float[Array, "... M h"]) -> Float[Array, "... D"]:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmer_jax.data.corpus import CorpusSpec
-from mmer_jax.losses import task_loss, weighted_mean
+from mmer_jax.losses import mean_over_patterns, task_loss
 from mmer_jax.methods import utt_shared
 from mmer_jax.methods.encoding import ModalityEncoders, choose, flatten
 from mmer_jax.methods.stage import Batch, Params, Stage
@@ -39,13 +39,13 @@ class Encoded(NamedTuple):
 
 
 class Imagination(NamedTuple):
-    """What the student makes of one pattern."""
+    """What the student makes of K patterns."""
 
-    logits: Float[Array, "B C"]
-    embeddings: Float[Array, "B M h"]
-    invariants: Float[Array, "B M h"]
-    imagined: Float[Array, "B M h"]
-    latents: Float[Array, "B z"]
+    logits: Float[Array, "K B C"]
+    embeddings: Float[Array, "K B M h"]
+    invariants: Float[Array, "K B M h"]
+    imagined: Float[Array, "K B M h"]
+    latents: Float[Array, "K B z"]
 
 
 class IFMMIN:
@@ -89,9 +89,9 @@ class IFMMIN:
     def constants(self, earlier: dict[str, Params]) -> dict[str, Array]:
         return {"teacher_absent": self.encoders.absent(earlier["utt_shared"])}
 
-    def target(self, batch: Batch, available: Bool[Array, "B M"]) -> Float[Array, "B M h"]:
+    def target(self, batch: Batch) -> Float[Array, "K B M h"]:
         """The teacher on the complement: missing modalities true, available ones absent."""
-        complement = batch.present & ~available
+        complement = batch.present[None] & ~batch.available
         frozen, absent = batch.frozen["teacher_embeddings"], batch.constants["teacher_absent"]
         return choose(complement, frozen, absent)
 
@@ -107,11 +107,11 @@ class IFMMIN:
         self,
         params: Params,
         encoded: Encoded,
-        available: Bool[Array, "B M"],
+        available: Bool[Array, "K B M"],
         dropout=None,
         key=None,
     ) -> Imagination:
-        """One pattern: the cheap part, which is vmapped over patterns."""
+        """All patterns: the cheap part. They are further rows of the same matrix products."""
         embeddings = choose(available, encoded.present, encoded.absent)
         invariants = choose(available, encoded.present_invariant, encoded.absent_invariant)
         into_blocks = flatten(invariants if self.invariant_input else jnp.zeros_like(invariants))
@@ -128,22 +128,19 @@ class IFMMIN:
     def loss(self, params, batch: Batch, key, hyper):
         encoder_key, classifier_key = jax.random.split(key)
         encoded = self.encode(params, batch, hyper["encoder_dropout"], encoder_key)
-
-        def one_pattern(available, key):
-            out = self.imagine(params, encoded, available, hyper["dropout"], key)
-            rows = jnp.where(available.any(axis=1), batch.weights, 0.0)
-            # What the corpus never had cannot be a target.
-            slots = jnp.where(batch.present, rows[:, None], 0.0)
-            imagination = jnp.mean((out.imagined - self.target(batch, available)) ** 2, axis=-1)
-            invariance = jnp.mean((out.invariants - batch.frozen["teacher_invariants"]) ** 2, -1)
-            return {
-                "task": weighted_mean(task_loss(out.logits, batch.labels), rows),
-                "imagination": weighted_mean(imagination, slots),
-                "invariance": weighted_mean(invariance, slots),
-            }
-
-        keys = jax.random.split(classifier_key, len(batch.available))
-        terms = jax.tree.map(jnp.mean, jax.vmap(one_pattern)(batch.available, keys))
+        out = self.imagine(params, encoded, batch.available, hyper["dropout"], classifier_key)
+        rows = jnp.where(batch.available.any(axis=-1), batch.weights[None], 0.0)
+        # What the corpus never had cannot be a target.
+        slots = jnp.where(batch.present[None], rows[..., None], 0.0)
+        imagination = jnp.mean((out.imagined - self.target(batch)) ** 2, axis=-1)
+        goal = batch.frozen["teacher_invariants"][None]
+        invariance = jnp.mean((out.invariants - goal) ** 2, axis=-1)
+        task = jax.vmap(task_loss, in_axes=(0, None))(out.logits, batch.labels)
+        terms = {
+            "task": mean_over_patterns(task, rows),
+            "imagination": mean_over_patterns(imagination, slots),
+            "invariance": mean_over_patterns(invariance, slots),
+        }
         total = (
             terms["task"]
             + hyper["imagination_weight"] * terms["imagination"]
@@ -153,7 +150,7 @@ class IFMMIN:
 
     def predict(self, params, batch: Batch):
         encoded = self.encode(params, batch)
-        return jax.vmap(lambda a: self.imagine(params, encoded, a).logits)(batch.available)
+        return self.imagine(params, encoded, batch.available).logits
 
     def _invariant(self, params: Params, embeddings):
         return self.shared.apply({"params": params["shared"]}, embeddings)

@@ -29,7 +29,7 @@ class UttFusion:
         return self.encoders.init(encoder_key) | {"classifier": classifier}
 
     def classify(self, params, embeddings, dropout=None, key=None):
-        """Logits [B, C] of embeddings [B, M, h]."""
+        """Logits [..., B, C] of embeddings [..., B, M, h]."""
         rngs = {} if key is None else {"dropout": key}
         variables = {"params": params["classifier"]}
         return self.classifier.apply(variables, flatten(embeddings), dropout, rngs=rngs)
@@ -44,11 +44,7 @@ class UttFusion:
 
     def predict(self, params, batch):
         present, absent = self.encoders(params, batch)
-
-        def one_pattern(available):
-            return self.classify(params, choose(available, present, absent))
-
-        return jax.vmap(one_pattern)(batch.available)
+        return self.classify(params, choose(batch.available, present, absent))
 
 
 def stages(config, spec: CorpusSpec) -> tuple[Stage, ...]:

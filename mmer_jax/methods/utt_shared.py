@@ -43,7 +43,7 @@ class UttShared:
         return self.shared.apply({"params": params["shared"]}, embeddings)
 
     def classify(self, params, embeddings, invariants, dropout=None, key=None):
-        """Logits [B, C] of embeddings and invariants, [B, M, h] each."""
+        """Logits [..., B, C] of embeddings and invariants, [..., B, M, h] each."""
         rngs = {} if key is None else {"dropout": key}
         both = jnp.concatenate([flatten(embeddings), flatten(invariants)], axis=-1)
         return self.classifier.apply({"params": params["classifier"]}, both, dropout, rngs=rngs)
@@ -73,12 +73,8 @@ class UttShared:
 
     def predict(self, params, batch):
         present, absent = self.encoders(params, batch)
-
-        def one_pattern(available):
-            embeddings = choose(available, present, absent)
-            return self.classify(params, embeddings, self.invariant(params, embeddings))
-
-        return jax.vmap(one_pattern)(batch.available)
+        embeddings = choose(batch.available, present, absent)
+        return self.classify(params, embeddings, self.invariant(params, embeddings))
 
 
 def stages(config, spec: CorpusSpec) -> tuple[Stage, ...]:

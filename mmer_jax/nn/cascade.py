@@ -40,8 +40,10 @@ class InvariantCascade(nn.Module):
 
     @nn.compact
     def __call__(
-        self, embeddings: Float[Array, "B D"], invariant: Float[Array, "B D"]
-    ) -> tuple[Float[Array, "B D"], Float[Array, "B nz"]]:
+        self, embeddings: Float[Array, "... D"], invariant: Float[Array, "... D"]
+    ) -> tuple[Float[Array, "... D"], Float[Array, "... nz"]]:
+        shape, dim = embeddings.shape[:-1], embeddings.shape[-1]
+        embeddings, invariant = embeddings.reshape(-1, dim), invariant.reshape(-1, dim)
         blocks = nn.scan(
             lambda autoencoder, x, _: autoencoder(x + invariant),
             variable_axes={"params": 0},
@@ -49,6 +51,6 @@ class InvariantCascade(nn.Module):
             length=self.n_blocks,
         )
         x, latents = blocks(Autoencoder(self.layers, name="blocks"), embeddings, None)
-        dim = embeddings.shape[-1]
         imagined = Linear(dim, name="transition1")(nn.relu(Linear(dim, name="transition0")(x)))
-        return imagined, latents.swapaxes(0, 1).reshape(len(x), -1)
+        latents = latents.swapaxes(0, 1)  # [blocks, rows, z] -> [rows, blocks, z]
+        return imagined.reshape(*shape, dim), latents.reshape(*shape, -1)

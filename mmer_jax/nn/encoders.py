@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mmer_jax.nn.layers import Dropout, Linear
+from mmer_jax.nn.recurrence import lstm
 
 WIDTHS = (3, 4, 5)  # of the TextCNN's convolutions
 VERY_NEGATIVE = -1e30  # for masking; finite, so that gradients stay finite
@@ -64,16 +65,7 @@ class LSTMEncoder(nn.Module):
         )
         time_major = x.swapaxes(0, 1).reshape(steps * batch, dim)
         projected = (time_major @ w_input + bias[None]).reshape(steps, batch, 4 * self.size)
-
-        def step(carry, inputs):
-            hidden, cell = carry
-            i, f, g, o = jnp.split(inputs + hidden @ w_hidden, 4, axis=-1)
-            cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
-            hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)
-            return (hidden, cell), hidden
-
-        zeros = jnp.zeros((batch, self.size), x.dtype)
-        return jax.lax.scan(step, (zeros, zeros), projected)[1]
+        return lstm(projected, w_hidden)
 
 
 class TextCNN(nn.Module):
@@ -89,35 +81,31 @@ class TextCNN(nn.Module):
     def __call__(
         self, x: Float[Array, "B T D"], lengths: Int[Array, " B"], dropout=None
     ) -> Float[Array, "B h"]:
+        x = jnp.pad(x, ((0, 0), (0, max(0, WIDTHS[-1] - x.shape[1])), (0, 0)))
         batch, steps, dim = x.shape
-        kernel, bias = self._kernel(dim)
-        # All widths as one matrix product over windows of the largest width: under vmap a
-        # convolution over trials would become a grouped one.
-        x = jnp.where((jnp.arange(steps)[None] < lengths[:, None])[..., None], x, 0.0)
-        padded = jnp.pad(x, ((0, 0), (0, WIDTHS[-1] - 1), (0, 0)))
-        windows = jnp.concatenate([padded[:, j : j + steps] for j in range(WIDTHS[-1])], axis=-1)
-        out = windows.reshape(batch * steps, -1) @ kernel
-        out = out.reshape(batch, steps, -1)
+        inside = jnp.arange(steps)[None] < lengths[:, None]
+        # Utterances stand end to end, and a tap of a convolution is a product with the rows so many
+        # steps on: a view, no copy, and under vmap no grouped convolution. Positions at which a
+        # window would reach into the next utterance are left out below.
+        flat = jnp.where(inside[..., None], x, 0.0).reshape(batch * steps, dim)
+        flat = jnp.pad(flat, ((0, WIDTHS[-1] - 1), (0, 0)))
+        out = [self._convolve(flat, width) for width in WIDTHS]
+        out = jnp.concatenate(out, axis=-1).reshape(batch, steps, -1)
         widths = jnp.repeat(jnp.array(WIDTHS), self.channels)
         last_start = jnp.maximum(lengths[:, None] - widths[None], 0)
         inside = jnp.arange(steps)[None, :, None] <= last_start[:, None, :]
-        pooled = nn.relu(jnp.max(jnp.where(inside, out, VERY_NEGATIVE), axis=1) + bias[None])
+        pooled = nn.relu(jnp.max(jnp.where(inside, out, VERY_NEGATIVE), axis=1))
         pooled = Dropout()(pooled, dropout)
         return nn.relu(Linear(self.size, name="out")(pooled))
 
-    def _kernel(self, dim: int):
-        """[5·D, 3·channels] kernel, zeros where a narrower convolution does not reach, and bias."""
-        kernels, biases = [], []
-        for width in WIDTHS:
-            fan_in_init = nn.initializers.variance_scaling(
-                2.0, "fan_in", "normal", in_axis=(0, 1), out_axis=2
-            )
-            kernel = self.param(f"conv{width}_kernel", fan_in_init, (width, dim, self.channels))
-            kernels.append(jnp.pad(kernel, ((0, WIDTHS[-1] - width), (0, 0), (0, 0))))
-            biases.append(self.param(f"conv{width}_bias", nn.initializers.zeros, (self.channels,)))
-        return jnp.concatenate(kernels, -1).reshape(
-            -1, len(WIDTHS) * self.channels
-        ), jnp.concatenate(biases)
+    def _convolve(self, flat, width: int):
+        """One convolution over rows [n + 4, D] -> [n, channels]."""
+        init = nn.initializers.variance_scaling(2.0, "fan_in", "normal", in_axis=(0, 1), out_axis=2)
+        shape = (width, flat.shape[-1], self.channels)
+        kernel = self.param(f"conv{width}_kernel", init, shape)
+        bias = self.param(f"conv{width}_bias", nn.initializers.zeros, (self.channels,))
+        n = len(flat) - (WIDTHS[-1] - 1)
+        return sum(flat[tap : tap + n] @ kernel[tap] for tap in range(width)) + bias[None]
 
 
 class FcEncoder(nn.Module):
