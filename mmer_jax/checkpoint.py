@@ -1,31 +1,74 @@
 """Checkpoints of a group of trials (Orbax): where training stands, and what it ended with.
 
-    checkpoints/group000/<epochs done>/   training state, resumable; the last two are kept
-    checkpoints/final/group000/           best parameters of every stage, [T, ...]
+    checkpoints/running/<group>/<epochs done>/  training state, resumable; the last two are kept
+    checkpoints/running/<group>.json            the group's trials, in order
+    checkpoints/final/<group>/                  best parameters of every stage, [T, ...]
+    checkpoints/final/<group>.json              its trials with their validation scores
 
-Arrays are stored for the real trials only, so that a run resumes on any number of devices.
+A group that has a final .json is trained; its running checkpoints are deleted. Arrays are stored
+for the real trials only, so that a run resumes on any number of devices.
 """
 
+import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from mmer_jax.errors import UserError
+from mmer_jax.records import write_atomically
 
 KEEP = 2
 
 
-class GroupCheckpoints:
-    """The checkpoints of one group of trials in a workdir."""
+class Finished(NamedTuple):
+    """A trained trial: where its parameters are, and what selects it."""
 
-    def __init__(self, workdir: Path, group: int):
-        root = Path(workdir).resolve() / "checkpoints"
-        self._final = root / "final" / f"group{group:03d}"
-        self._running = root / f"group{group:03d}"
+    group: str
+    position: int  # on the trial axis
+    validation_score: float
+    best_epoch: int  # 0-based, of the last stage
+
+
+def finished_trials(workdir: Path) -> dict[str, Finished]:
+    """Trial key -> what is stored of it, of every trained group."""
+    found = {}
+    for path in sorted(_root(workdir, "final").glob("*.json")):
+        for index, entry in enumerate(_read(path)):
+            found[entry["trial"]] = Finished(
+                path.stem, index, entry["validation_score"], entry["best_epoch"]
+            )
+    return found
+
+
+def begun_groups(workdir: Path) -> list[list[str]]:
+    """The trial keys of each group that has a checkpoint to go on from."""
+    return [_read(path) for path in sorted(_root(workdir, "running").glob("*.json"))]
+
+
+def load_final(workdir: Path, group: str) -> dict[str, Any]:
+    """{stage: params [T, ...]} of a trained group."""
+    return ocp.load(_root(workdir, "final") / group)
+
+
+class GroupCheckpoints:
+    """The checkpoints of one group of trials in a workdir.
+
+    Args:
+      workdir: of the run.
+      group: its name.
+      trials: their keys, in order.
+    """
+
+    def __init__(self, workdir: Path, group: str, trials: Sequence[str]):
+        self._trials = list(trials)
+        self._final = _root(workdir, "final") / group
+        self._running = _root(workdir, "running") / group
+        self._running.mkdir(parents=True, exist_ok=True)
         self._checkpointer = ocp.training.Checkpointer(
             self._running,
             preservation_policy=ocp.training.preservation_policies.LatestN(KEEP),
@@ -37,32 +80,53 @@ class GroupCheckpoints:
         latest = self._checkpointer.latest
         return latest.step if latest else 0
 
-    def save(self, epochs_done: int, tree: Any, n_trials: int) -> None:
-        """Store the first `n_trials` of every leaf [T, ...]; complete when this returns."""
+    def save(self, epochs_done: int, tree: Any) -> None:
+        """Store the real trials of every leaf [T, ...]; complete when this returns."""
         if epochs_done == self.latest():
             return
-        stored = take_trials(tree, n_trials)
+        stored = take_trials(tree, len(self._trials))
         _require_space(self._running, stored)
+        write_atomically(self._running.with_suffix(".json"), json.dumps(self._trials))
         self._checkpointer.save(epochs_done, stored, force=True)
 
-    def load(self, epochs_done: int, like: Any, n_trials: int) -> Any:
+    def load(self, epochs_done: int, like: Any) -> Any:
         """The stored tree, its trials repeated up to the leading axis of `like`."""
-        abstract = jax.tree.map(lambda x: np.empty((n_trials, *x.shape[1:]), x.dtype), like)
+        count = len(self._trials)
+        abstract = jax.tree.map(lambda x: np.empty((count, *x.shape[1:]), x.dtype), like)
         tree = self._checkpointer.load(epochs_done, abstract)
         return jax.tree.map(lambda x, old: pad_trials(x, old.shape[0]), tree, like)
 
-    def save_final(self, stages: dict[str, Any], n_trials: int) -> None:
+    def save_final(
+        self, stages: dict[str, Any], validation_score: np.ndarray, best_epoch: np.ndarray
+    ) -> None:
         """The best parameters of every stage; the group is trained."""
-        stored = take_trials(stages, n_trials)
-        _require_space(self._final.parent.parent, stored)
+        stored = take_trials(stages, len(self._trials))
+        self._final.parent.mkdir(parents=True, exist_ok=True)
+        _require_space(self._final.parent, stored)
         ocp.save(self._final, stored, overwrite=True)
-
-    def load_final(self) -> dict[str, Any] | None:
-        """{stage: params [T, ...]}, or None if the group has not finished."""
-        return ocp.load(self._final) if self._final.exists() else None
+        entries = [
+            {"trial": trial, "validation_score": float(score), "best_epoch": int(epoch)}
+            for trial, score, epoch in zip(self._trials, validation_score, best_epoch, strict=True)
+        ]
+        write_atomically(self._final.with_suffix(".json"), json.dumps(entries, indent=1))
+        self._running.with_suffix(".json").unlink(missing_ok=True)
+        shutil.rmtree(self._running, ignore_errors=True)
 
     def close(self) -> None:
         self._checkpointer.close()
+
+
+def _root(workdir: Path, kind: str) -> Path:
+    return Path(workdir).resolve() / "checkpoints" / kind
+
+
+def _read(path: Path):
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(
+            f"{path} is damaged ({error}); delete it to train its trials anew"
+        ) from None
 
 
 def take_trials(tree: Any, n_trials: int) -> Any:

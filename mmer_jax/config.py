@@ -48,16 +48,23 @@ def base() -> ConfigDict:
     c.stages = ConfigDict()
 
     c.train = ConfigDict()
-    c.train.patterns = "all"  # all | sample (one random pattern per utterance, as published)
+    c.train.patterns = "all"  # all | sample (one random pattern per utterance, as published) | rate
+    c.train.rate = config_dict.placeholder(object)
+    c.train.rate = "uniform"  # for patterns=rate: a missing rate, or drawn per batch from U(0, 1)
 
     c.trials = ConfigDict()
     c.trials.folds = config_dict.placeholder(object)
     c.trials.folds = "all"  # or a list
     c.trials.seeds = 1
-    c.trials.max_parallel = 0  # trials that train side by side; 0: all
+    c.trials.max_parallel = 0  # trials that train side by side; 0: all, on a CPU at most 10
 
     c.eval = ConfigDict()
     c.eval.batch_size = 256
+    c.eval.protocols = ("full", "pattern", "rate")  # and dialogue_rate, imbalanced
+    c.eval.rates = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+    c.eval.imbalanced = ()  # for protocol imbalanced: ((0.1, 0.5, 0.7), ...), by modality
+    c.eval.mask_draws = 5  # masks at each rate; their predictions are scored together
+    c.eval.mask_seed = 0
 
     c.mesh = ConfigDict()
     c.mesh.devices = 0  # how many of the devices to use; 0: all
@@ -90,8 +97,13 @@ def stage(**changes) -> ConfigDict:
     return s
 
 
-# Keys that change how a run is carried out but not what it computes: a workdir may be resumed
-# under other values.
+def is_hyper(name: str) -> bool:
+    """Whether a stage's setting may differ between trials of one compiled program."""
+    return name in ("learning_rate", "dropout", "encoder_dropout") or name.endswith("_weight")
+
+
+# Keys that change how a run is carried out, how many trials it has or how it is scored, but not
+# what a trial is: a workdir may be resumed under other values.
 INCIDENTAL = (
     "data.placement",
     "data.memory_budget_gb",
@@ -99,6 +111,13 @@ INCIDENTAL = (
     "data.source",
     "data.root",
     "checkpoint.every_seconds",
+    "eval.protocols",
+    "eval.rates",
+    "eval.imbalanced",
+    "eval.mask_draws",
+    "eval.mask_seed",
+    "trials.folds",
+    "trials.seeds",
     "log.tensorboard",
     "mesh.data",
     "mesh.devices",
@@ -143,7 +162,7 @@ def check_values(config: ConfigDict) -> None:
         "data.source": ("records", "directory", "synthetic"),
         "data.placement": ("auto", "device", "stream"),
         "data.task": ("auto", "classification", "regression"),
-        "train.patterns": ("all", "sample"),
+        "train.patterns": ("all", "sample", "rate"),
         "model.pooling": ("maxpool", "last", "attention"),
     }
     values = flat(config)
@@ -154,6 +173,7 @@ def check_values(config: ConfigDict) -> None:
         "trials.seeds": 1,
         "trials.max_parallel": 0,
         "eval.batch_size": 1,
+        "eval.mask_draws": 1,
         "model.embedding": 1,
         "mesh.devices": 0,
         "mesh.data": 0,
@@ -168,6 +188,9 @@ def check_values(config: ConfigDict) -> None:
     for key, least in bounds.items():
         if key in values and values[key] < least:  # type: ignore[operator]
             raise UserError(f"{key} is {values[key]}; it must be at least {least}")
+    rate = values["train.rate"]
+    if rate != "uniform" and not (isinstance(rate, int | float) and 0 <= rate <= 1):
+        raise UserError(f"train.rate is {rate!r}; expected 'uniform' or a rate from 0 to 1")
     for key in ("model.classifier", "model.cascade"):
         sizes = values.get(key, [1])
         if not sizes or not all(isinstance(s, int) and s > 0 for s in sizes):  # type: ignore

@@ -3,16 +3,21 @@
 import csv
 import dataclasses
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from mmer_jax import metrics
+from mmer_jax.checkpoint import Finished, load_final
 from mmer_jax.data.corpus import Corpus
-from mmer_jax.data.missing import condition_name, full_pattern, missing_patterns
+from mmer_jax.data.protocols import RATES, Condition, effective_rate
+from mmer_jax.experiment import Experiment, GroupArrays
 from mmer_jax.records import write_atomically
-from mmer_jax.trials import Trial
+from mmer_jax.trials import Group, Trial
+
+PICTURED = 500  # utterances in the picture of invariant features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,12 +39,81 @@ class Result:
 FIELDS = [field.name for field in dataclasses.fields(Result)]
 
 
-def conditions(names: Sequence[str]) -> list[tuple[str, str, np.ndarray]]:
-    """(protocol, condition, pattern [M]): full, then every missing pattern."""
-    full, missing = full_pattern(len(names)), missing_patterns(len(names))
-    return [("full", condition_name(full[0], names), full[0])] + [
-        ("pattern", condition_name(pattern, names), pattern) for pattern in missing
-    ]
+def evaluate_trials(
+    experiment: Experiment,
+    trials: Sequence[Trial],
+    width: int,
+    done: Mapping[str, Finished],
+    conditions: Sequence[Condition],
+    workdir: Path,
+) -> list[Result]:
+    """Test scores of trained trials, by the last stage's best parameters.
+
+    Args:
+      experiment: for data and programs.
+      trials: all of one point.
+      width: of the trial axis.
+      done: where their parameters are.
+      conditions: what to score.
+      workdir: parameters are read from it; invariants.npz is written to it.
+    """
+    patterns = needed_patterns(conditions)
+    stage = experiment.stages(trials[0].point)[-1]
+    programs = experiment.programs(trials[0].point, stage)
+    results: list[Result] = []
+    for group in dict.fromkeys(done[trial.key].group for trial in trials):
+        mine = [trial for trial in trials if done[trial.key].group == group]
+        stored = load_final(workdir, group)[stage.name]
+        for start in range(0, len(mine), width):
+            part = mine[start : start + width]
+            arrays = GroupArrays(experiment, Group(tuple(part), width))
+            index = np.array([done[trial.key].position for trial in part])
+            params = jax.tree.map(lambda leaf, i=index, a=arrays: a.on_trials(leaf[i]), stored)
+            tests = [fold.test for fold in arrays.folds]
+            rows = arrays.evaluation_tables(tests)
+            data = arrays.trial_data(0)
+            outputs = programs.predict(params, data, experiment.feed, rows, patterns)
+            for trial, test, output in zip(part, tests, outputs, strict=False):
+                results += score_trial(
+                    experiment.corpus,
+                    trial,
+                    test,
+                    output[:, : len(test)],
+                    conditions,
+                    method=experiment.config.method,
+                )
+            if trials[0] in part:
+                _save_invariants(workdir, experiment, programs, params, data, rows, tests[0])
+    return results
+
+
+def _save_invariants(workdir, experiment, programs, params, data, rows, test) -> None:
+    """invariants.npz: the first trial's invariant features of some test utterances."""
+    corpus = experiment.corpus
+    some = rows[: -(-PICTURED // rows.shape[2])]
+    features = programs.invariants(params, data, experiment.feed, some)
+    if features is None:
+        return
+    chosen = test[: min(PICTURED, features.shape[1])]
+    complete = corpus.present[chosen].all(axis=1)
+    np.savez_compressed(
+        workdir / "invariants.npz",
+        features=features[0, : len(chosen)][complete].astype(np.float16),
+        labels=corpus.labels[chosen][complete],
+        modalities=np.array(corpus.spec.names),
+        classes=np.array(corpus.spec.classes, dtype=str),
+    )
+
+
+def needed_patterns(conditions: Sequence[Condition]) -> np.ndarray:
+    """[K, M] bool: every pattern that occurs in the conditions' masks.
+
+    A prediction depends on what an utterance has left and on nothing else, so these K cover any
+    number of rates and draws: with three modalities at most 7.
+    """
+    size = conditions[0].available.shape[-1]
+    codes = np.unique(np.concatenate([np.unique(_codes(c.available)) for c in conditions]))
+    return (codes[:, None] >> np.arange(size)) & 1 == 1
 
 
 def score_trial(
@@ -47,38 +121,50 @@ def score_trial(
     trial: Trial,
     rows: np.ndarray,
     outputs: np.ndarray,
+    conditions: Sequence[Condition],
     *,
     method: str,
     split: str = "test",
 ) -> list[Result]:
-    """Results of one trial.
+    """Results of one trial; the draws of a condition are scored together.
 
     Args:
       corpus: for labels and names.
       rows: [n] rows that were scored.
-      outputs: [K, n, C] logits (or [K, n, 1] values) under `conditions`, in that order.
+      outputs: [K, n, C] logits (or [K, n, 1] values) under `needed_patterns(conditions)`.
+      conditions: what to score.
     """
-    labels = corpus.labels[rows]
+    index = {int(code): k for k, code in enumerate(_codes(needed_patterns(conditions)))}
     results = []
-    for (protocol, condition, _), output in zip(
-        conditions(corpus.spec.names), outputs, strict=True
-    ):
-        for metric, value in _scores(corpus, labels, output).items():
-            results.append(
-                Result(
-                    method=method,
-                    dataset=corpus.name,
-                    fold=trial.fold,
-                    seed=trial.seed,
-                    split=split,
-                    protocol=protocol,
-                    condition=condition,
-                    metric=metric,
-                    value=value,
-                    n=len(rows),
-                )
+    for condition in conditions:
+        codes = _codes(condition.available[:, rows])
+        which = np.vectorize(index.__getitem__, otypes=[np.intp])(codes)
+        output = outputs[which, np.arange(len(rows))]  # [draws, n, C]
+        labels = np.tile(corpus.labels[rows], len(output))
+        scores = _scores(corpus, labels, output.reshape(len(labels), -1))
+        if condition.protocol in RATES:
+            scores["effective_rate"] = f"{effective_rate(condition, corpus, rows):.6f}"
+        results += [
+            Result(
+                method=method,
+                dataset=corpus.name,
+                fold=trial.fold,
+                seed=trial.seed,
+                split=split,
+                protocol=condition.protocol,
+                condition=condition.name,
+                metric=metric,
+                value=value,
+                n=len(labels),
             )
+            for metric, value in scores.items()
+        ]
     return results
+
+
+def _codes(available: np.ndarray) -> np.ndarray:
+    """[..., M] bool as binary numbers [...]."""
+    return available @ (1 << np.arange(available.shape[-1]))
 
 
 def _scores(corpus: Corpus, labels: np.ndarray, output: np.ndarray) -> dict[str, str]:

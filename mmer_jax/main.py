@@ -1,6 +1,7 @@
 """python -m mmer_jax.main --config=configs/NAME.py --workdir=DIR [--config.section.key=value ...]
 
-Trains and scores one configuration. The same command on the same workdir goes on where it stopped.
+Trains and scores one configuration, or with --sweep=configs/sweeps/NAME.py every point of a sweep.
+The same command on the same workdir goes on where it stopped.
 """
 
 import os
@@ -16,10 +17,12 @@ from rich.console import Console
 from mmer_jax import cli
 from mmer_jax.errors import UserError, is_disk_full
 from mmer_jax.interrupt import Interrupted
+from mmer_jax.sweep import load_sweep
 from mmer_jax.train import run
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="Configuration file.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, results and report go.")
+SWEEP = flags.DEFINE_string("sweep", None, "File whose sweep() yields overrides of the config.")
 CACHE = flags.DEFINE_string(
     "compilation_cache", "~/.cache/mmer_jax/xla", "Compiled programs are kept here; empty: not."
 )
@@ -44,7 +47,8 @@ def main(argv: list[str]) -> None:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(CACHE.value))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     try:
-        run(CONFIG.value, Path(WORKDIR.value).expanduser(), console)
+        points = load_sweep(Path(SWEEP.value), CONFIG.value) if SWEEP.value else None
+        run(CONFIG.value, Path(WORKDIR.value).expanduser(), console, points)
     except Interrupted as stopped:
         console.print(f"{stopped}: checkpoint written; run the same command again to go on")
         sys.exit(stopped.exit_code)

@@ -41,7 +41,10 @@ class TrialData(NamedTuple):
     key: Array
     mean: dict[str, Float[Array, "T D"]]
     std: dict[str, Float[Array, "T D"]]
+    label_mean: Float[Array, " T"]  # of real-valued labels; networks work in standardised ones
+    label_std: Float[Array, " T"]
     clip: Float[Array, " T"]  # of normalised features, in standard deviations; may be infinite
+    rate: Float[Array, "T 2"]  # the range that training draws its missing rate from
     hyper: Hyper
     frozen: dict[str, Float[Array, "T N ..."]]
     constants: dict[str, Array]
@@ -55,7 +58,11 @@ def make_batch(
     rows: Int[Array, " B"],
     patterns: np.ndarray,
 ) -> Batch:
-    """The batch of one trial: gathered, normalised by its fold, under the patterns [K, M]."""
+    """The batch of one trial: gathered, normalised by its fold, under the patterns [K, M].
+
+    Real-valued labels are standardised as well, or the loss terms' weights would depend on the
+    label's unit; `_in_label_units` leads back.
+    """
     real = rows >= 0
     slots = jnp.maximum(slots, 0)
     present = resident.present[slots]
@@ -70,11 +77,14 @@ def make_batch(
             lengths[m.name] = resident.lengths[m.name][slots]
             usable = usable[:, None] & (jnp.arange(m.max_steps)[None] < lengths[m.name][:, None])
         features[m.name] = jnp.where(usable[..., None], x, 0.0)
+    labels = resident.labels[slots]
+    if not spec.is_classification:
+        labels = (labels - trial.label_mean) / trial.label_std
     return Batch(
         features=features,
         lengths=lengths,
         present=present,
-        labels=resident.labels[slots],
+        labels=labels,
         weights=real.astype(jnp.float32),
         available=jnp.asarray(patterns)[:, None, :] & present[None],
         frozen={name: tensor[jnp.maximum(rows, 0)] for name, tensor in trial.frozen.items()},
@@ -89,17 +99,18 @@ class Programs:
       stage: what to train.
       spec: of the corpus.
       mesh: trials and batches are divided over it.
-      sampled: train on one random pattern per utterance instead of all patterns.
+      training: what a stage that trains on missing patterns sees in a step: "all" patterns of every
+        utterance, a "sample" of one for each, or one at a missing "rate".
     """
 
-    def __init__(self, stage: Stage, spec: CorpusSpec, mesh: Mesh, *, sampled: bool = False):
+    def __init__(self, stage: Stage, spec: CorpusSpec, mesh: Mesh, *, training: str = "all"):
         self._stage = stage
         self._spec = spec
         self._mesh = mesh
         n_modalities = len(spec.modalities)
         missing = stage.patterns == "missing"
         self.patterns = missing_patterns(n_modalities) if missing else full_pattern(n_modalities)
-        self._sampled = sampled and missing
+        self._training = training if missing else "all"
         settings = stage.settings
         self._optimizer = make_optimizer(
             b1=settings.b1, weight_decay=settings.weight_decay, clip=settings.clip
@@ -114,6 +125,7 @@ class Programs:
         # [S, T, B, ...], like the rows they belong to.
         self._prepare = jax.jit(self._prepare_steps)
         self._predict = jax.jit(self._predict_steps)
+        self._invariants = jax.jit(self._invariant_steps)
         self._constants = jit(jax.vmap(stage.constants))
 
     # ---- host side: one call each ----
@@ -181,6 +193,16 @@ class Programs:
         steps, n_trials, n_patterns, batch, outputs = logits.shape
         return logits.transpose(1, 2, 0, 3, 4).reshape(n_trials, n_patterns, steps * batch, outputs)
 
+    def invariants(
+        self, params: Params, trials: TrialData, feed: Feed, rows: np.ndarray
+    ) -> np.ndarray | None:
+        """Invariant features [T, S·B, M, h] of rows [S, T, B]; None where the method has none."""
+        if self._stage.invariants is None:
+            return None
+        parts = [np.asarray(self._invariants(params, trials, p)) for p in feed.pieces(rows)]
+        found = np.concatenate(parts)[: len(rows)].swapaxes(0, 1)  # [T, S, B, M, h]
+        return found.reshape(len(found), -1, *found.shape[3:])
+
     # ---- device side ----
 
     def _init(self, key: Array, earlier: dict[str, Params]) -> TrainState:
@@ -218,8 +240,10 @@ class Programs:
         key = jax.random.fold_in(trial.key, 1 + state.step)
         pattern_key, loss_key = jax.random.split(key)
         batch = make_batch(self._spec, resident, trial, slots, rows, self.patterns)
-        if self._sampled:
+        if self._training == "sample":
             batch = batch._replace(available=_sample_pattern(pattern_key, batch))
+        elif self._training == "rate":
+            batch = batch._replace(available=_sample_at_rate(pattern_key, batch, trial.rate))
         gradient_of = jax.value_and_grad(self._stage.loss, has_aux=True)
         (loss, terms), gradients = gradient_of(state.params, batch, loss_key, trial.hyper)
         direction, optimizer = self._optimizer.update(gradients, state.optimizer, state.params)
@@ -244,8 +268,9 @@ class Programs:
 
             def one_trial(params, trial, slots, rows):
                 batch = make_batch(self._spec, piece.resident, trial, slots, rows, self.patterns)
-                outputs = self._stage.predict(params, batch)
-                return metrics.score_counts(outputs, batch.labels, batch.weights)
+                outputs = self._in_label_units(self._stage.predict(params, batch), trial)
+                labels = self._in_label_units(batch.labels, trial)
+                return metrics.score_counts(outputs, labels, batch.weights)
 
             added = jax.vmap(one_trial)(params, trials, slots, rows)
             return jax.tree.map(jnp.add, counts, added), None
@@ -289,11 +314,45 @@ class Programs:
     def _predict_steps(self, params, trials, piece: Piece, patterns):
         def one_trial(params, trial, slots, rows):
             batch = make_batch(self._spec, piece.resident, trial, slots, rows, patterns)
-            return self._stage.predict(params, batch)
+            return self._in_label_units(self._stage.predict(params, batch), trial)
 
         return jax.lax.map(
             lambda inputs: jax.vmap(one_trial)(params, trials, *inputs), (piece.slots, piece.rows)
         )
+
+    def _invariant_steps(self, params, trials, piece: Piece):
+        full = full_pattern(len(self._spec.modalities))
+
+        def one_trial(params, trial, slots, rows):
+            batch = make_batch(self._spec, piece.resident, trial, slots, rows, full)
+            return self._stage.invariants(params, batch)
+
+        return jax.lax.map(
+            lambda inputs: jax.vmap(one_trial)(params, trials, *inputs), (piece.slots, piece.rows)
+        )
+
+    def _in_label_units(self, values, trial: TrialData):
+        """Standardised labels or predictions of them -> the corpus's; logits stay."""
+        if self._spec.is_classification:
+            return values
+        return values * trial.label_std + trial.label_mean
+
+
+def _sample_at_rate(key: Array, batch: Batch, rate: Float[Array, "2"]) -> Array:
+    """[1, B, M]: slots missing at one rate for the whole batch, drawn from the range `rate`.
+
+    As in data/missing.py one modality is kept, each as likely, and the others are dropped with
+    what makes the rate; it is reached up to (M - 1) / M.
+    """
+    n_rows, n_modalities = batch.present.shape
+    rate_key, kept_key, slot_key = jax.random.split(key, 3)
+    drawn = jax.random.uniform(rate_key, minval=rate[0], maxval=rate[1])
+    kept = jax.random.randint(kept_key, (n_rows,), 0, n_modalities)
+    dropped = jax.random.bernoulli(
+        slot_key, jnp.minimum(drawn * n_modalities / (n_modalities - 1), 1.0), batch.present.shape
+    )
+    left = ~dropped | (jnp.arange(n_modalities)[None] == kept[:, None])
+    return (left & batch.present)[None]
 
 
 def _sample_pattern(key: Array, batch: Batch):

@@ -51,7 +51,7 @@ class MetricsLog:
                 ) from None
             self._board = SummaryWriter(str(workdir / "tensorboard"), auto_flush=False)
 
-    def rewind(self, group: int, epochs_done: int) -> None:
+    def rewind(self, group: str, epochs_done: int) -> None:
         """Drop lines of `group` after `epochs_done`, and a last line that a crash cut short."""
         if not self._path.exists():
             return
@@ -108,6 +108,7 @@ class Reporter:
         self._total = total_epochs
         self._done = 0
         self._timed: list[float] = []
+        self._group = ""
         self._progress: NotedProgress | None = None
         if console.is_terminal:
             self._progress = NotedProgress(
@@ -132,6 +133,10 @@ class Reporter:
     def say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
+    def of_group(self, number: int, count: int) -> None:
+        """What follows belongs to group `number` of `count`."""
+        self._group = f"group {number}/{count} " if count > 1 else ""
+
     def skip(self, epochs: int) -> None:
         """Epochs that an earlier run has done."""
         self._done += epochs
@@ -145,11 +150,11 @@ class Reporter:
         if self._progress is not None:
             self._progress.update(
                 self._task,
-                description=f"{stage} {epoch}/{of}",
+                description=f"{self._group}{stage} {epoch}/{of}",
                 completed=self._done,
             )
             self._progress.note = note
             return
         recent = sorted(self._timed[-5:])[len(self._timed[-5:]) // 2]
         left = time.strftime("%H:%M:%S", time.gmtime(recent * (self._total - self._done)))
-        self.say(f"{stage} epoch {epoch}/{of}  {note}  ETA {left}")
+        self.say(f"{self._group}{stage} epoch {epoch}/{of}  {note}  ETA {left}")

@@ -95,8 +95,11 @@ def terminal_table(results: Sequence[Result]) -> Table:
     return table
 
 
-def write_report(folder: Path, results: Sequence[Result], facts: dict[str, str]) -> Path:
+def write_report(folder: Path, workdirs, *, facts: dict[str, str], own=False) -> Path:
     """Write report.md; returns its path."""
+    from mmer_jax.evaluate import read_results
+
+    results = read_results(workdirs[0] / "results.csv")
     header, rows = _cells(collect(results))
     lines = [f"# {_title(results)}", ""]
     lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]

@@ -1,36 +1,110 @@
-"""Trials: the (fold, seed) pairs that train side by side on the leading axis of every array."""
+"""Trials: what trains side by side on the leading axis of every array."""
 
 import ast
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from mmer_jax.errors import UserError
+from mmer_jax.sweep import Point
 
 
-@dataclasses.dataclass(frozen=True, order=True)
+@dataclasses.dataclass(frozen=True)
 class Trial:
-    """One training run: its numbers depend on these two alone, never on its neighbours."""
+    """One training run: its numbers depend on these three alone, never on its neighbours."""
 
+    point: Point
     fold: int
     seed: int
 
+    @property
+    def key(self) -> str:
+        """Names the trial in checkpoints, also after the sweep has got more points."""
+        return f"{self.point.key} fold {self.fold} seed {self.seed}"
+
     def __str__(self) -> str:
-        return f"fold {self.fold}, seed {self.seed}"
+        where = f"point {self.point.number}, " if self.point.overrides else ""
+        return f"{where}fold {self.fold}, seed {self.seed}"
 
 
-def make_trials(config, n_folds: int) -> list[Trial]:
-    """The trials of `config.trials`: chosen folds × seeds."""
-    folds = _parse_folds(config.trials.folds, n_folds)
-    return [Trial(fold, seed) for fold in folds for seed in range(config.trials.seeds)]
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Trials that train together.
+
+    Attributes:
+      trials: in order.
+      width: the trial axis of its programs, at least the number of trials. Groups of one width
+        share compiled programs, and a trial's numbers are those of an undisturbed run even where
+        only part of a group is left to train.
+    """
+
+    trials: tuple[Trial, ...]
+    width: int
+
+    @property
+    def name(self) -> str:
+        """Of its checkpoints: the same trials in the same order have the same name."""
+        text = "\n".join(trial.key for trial in self.trials)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def make_groups(trials: Sequence[Trial], max_parallel: int) -> list[list[Trial]]:
-    """Trials that train together, at most `max_parallel` (0: all) in about equal groups."""
-    limit = max_parallel or len(trials)
-    n_groups = -(-len(trials) // limit)
-    return [[trials[i] for i in part] for part in np.array_split(np.arange(len(trials)), n_groups)]
+def make_trials(points: Sequence[Point], n_folds: int) -> list[Trial]:
+    """Points × folds × seeds, as `config.trials` asks for."""
+    settings = points[0].config.trials
+    folds = _parse_folds(settings.folds, n_folds)
+    return [
+        Trial(point, fold, seed)
+        for point in points
+        for fold in folds
+        for seed in range(settings.seeds)
+    ]
+
+
+def make_groups(trials: Sequence[Trial], max_parallel: int) -> list[Group]:
+    """Trials that one program can train, at most `max_parallel` (0: all) in about equal groups."""
+    by_program: dict[str, list[Trial]] = {}
+    for trial in trials:
+        by_program.setdefault(trial.point.program_key, []).append(trial)
+    groups = []
+    for members in by_program.values():
+        limit = max_parallel or len(members)
+        parts = np.array_split(np.arange(len(members)), -(-len(members) // limit))
+        width = len(parts[0])
+        groups += [Group(tuple(members[i] for i in part), width) for part in parts]
+    return groups
+
+
+def pending_groups(
+    groups: Sequence[Group], done: set[str], begun: Sequence[Sequence[str]]
+) -> list[Group]:
+    """The groups that are left when the trials `done` (keys) are trained.
+
+    Args:
+      groups: of all trials.
+      begun: trial keys of groups that have a checkpoint. As long as all of them are asked for they
+        stay together, so that the checkpoint is used.
+    """
+    left = []
+    for width, trials in _by_width(groups):
+        pending = {trial.key: trial for trial in trials if trial.key not in done}
+        for keys in begun:
+            if len(keys) <= width and set(keys) <= pending.keys():
+                left.append(Group(tuple(pending.pop(key) for key in keys), width))
+        rest = list(pending.values())
+        for part in np.array_split(np.arange(len(rest)), -(-len(rest) // width)) if rest else []:
+            left.append(Group(tuple(rest[i] for i in part), width))
+    return left
+
+
+def _by_width(groups: Sequence[Group]) -> list[tuple[int, list[Trial]]]:
+    """The trials of the groups that share a program."""
+    found: dict[str, tuple[int, list[Trial]]] = {}
+    for group in groups:
+        key = group.trials[0].point.program_key
+        found.setdefault(key, (group.width, []))[1].extend(group.trials)
+    return list(found.values())
 
 
 def epoch_order(rows: np.ndarray, batch_size: int, *, seed: int, epoch: int) -> np.ndarray:

@@ -9,8 +9,9 @@ import pytest
 from helpers import shrunk, train
 
 from configs import ifmmin, utt_fusion
+from mmer_jax.checkpoint import finished_trials, load_final
 from mmer_jax.config import INCIDENTAL
-from mmer_jax.data.feed import Feed, Resident
+from mmer_jax.data.feed import Feed
 from mmer_jax.data.missing import missing_patterns
 from mmer_jax.mesh import make_mesh
 from mmer_jax.methods import make_stages
@@ -47,9 +48,8 @@ def reference(tmp_path_factory):
 
 
 def best_params(workdir):
-    from orbax.checkpoint import v1 as ocp
-
-    return ocp.load(workdir / "checkpoints" / "final" / "group000")
+    (group,) = {found.group for found in finished_trials(workdir).values()}
+    return load_final(workdir, group)
 
 
 def assert_same_parameters(a, b):
@@ -71,7 +71,10 @@ def student(corpus):
         key=jax.random.split(jax.random.key(0), 1),
         mean={m.name: jnp.zeros((1, m.dim)) for m in corpus.spec.modalities},
         std={m.name: jnp.ones((1, m.dim)) for m in corpus.spec.modalities},
+        label_mean=jnp.zeros(1),
+        label_std=jnp.ones(1),
         clip=jnp.full(1, jnp.inf),
+        rate=jnp.zeros((1, 2)),
         hyper={},
         frozen={},
         constants={},
@@ -159,36 +162,37 @@ def test_missing_modalities_never_reach_the_prediction(student):
         np.testing.assert_array_equal(logits[k], changed[k])
 
 
-def test_sampled_patterns_leave_something_and_hide_something(corpus):
+def test_sampled_patterns_leave_something_and_hide_something(student):
     from mmer_jax.programs import _sample_pattern
 
-    batch = make_batch(
-        corpus.spec,
-        Resident(
-            features={
-                m.name: jnp.zeros((1, m.max_steps, m.dim) if m.is_sequence else (1, m.dim))
-                for m in corpus.spec.modalities
-            },
-            lengths={name: jnp.ones(1, jnp.int32) for name in corpus.lengths},
-            present=jnp.ones((1, 3), bool),
-            labels=jnp.zeros(1, jnp.int32),
-        ),
-        TrialData(
-            key=jax.random.key(0),
-            mean={m.name: jnp.zeros(m.dim) for m in corpus.spec.modalities},
-            std={m.name: jnp.ones(m.dim) for m in corpus.spec.modalities},
-            clip=jnp.float32(jnp.inf),
-            hyper={},
-            frozen={},
-            constants={},
-        ),
-        jnp.zeros(600, jnp.int32),
-        jnp.zeros(600, jnp.int32),
-        missing_patterns(3),
-    )
-    sampled = np.asarray(_sample_pattern(jax.random.key(0), batch))[0]
+    _, batch, _, _ = student
+    keys = jax.random.split(jax.random.key(0), 20)
+    sampled = np.asarray(jax.vmap(lambda key: _sample_pattern(key, batch)[0])(keys)).reshape(-1, 3)
     counts = np.unique(sampled, axis=0, return_counts=True)[1]
     assert len(counts) == 6 and counts.min() > 60
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 0.6, 1.0])
+def test_training_at_a_rate_misses_that_share_of_the_slots(student, rate):
+    from mmer_jax.programs import _sample_at_rate
+
+    _, batch, _, _ = student
+    keys = jax.random.split(jax.random.key(0), 100)
+    fixed = jnp.full(2, rate)
+    left = np.asarray(jax.vmap(lambda key: _sample_at_rate(key, batch, fixed))(keys))
+    assert left.any(axis=-1).all()
+    assert 1 - left.mean() == pytest.approx(min(rate, 2 / 3), abs=0.02)
+
+
+def test_a_uniform_rate_differs_from_batch_to_batch(student):
+    from mmer_jax.programs import _sample_at_rate
+
+    _, batch, _, _ = student
+    keys = jax.random.split(jax.random.key(0), 100)
+    span = jnp.array([0.0, 1.0])
+    left = np.asarray(jax.vmap(lambda key: _sample_at_rate(key, batch, span))(keys))
+    missing = 1 - left.mean(axis=(1, 2, 3))
+    assert missing.min() < 0.05 and missing.max() > 0.6 and missing.std() > 0.15
 
 
 # ---- the same numbers whatever runs beside them and wherever ----

@@ -53,7 +53,7 @@ def test_results_csv_has_the_documented_form(demo_run):
     assert conditions == {("full", "audio+text+visual")} | {
         ("pattern", c)
         for c in ("audio", "text", "visual", "audio+text", "audio+visual", "text+visual")
-    }
+    } | {("rate", f"0.{i}") for i in range(8)}
     assert {(r["fold"], r["seed"]) for r in rows} == {
         (str(f), str(s)) for f in range(5) for s in (0, 1)
     }
@@ -62,11 +62,12 @@ def test_results_csv_has_the_documented_form(demo_run):
 
 def test_every_test_utterance_is_scored_once_per_condition(demo_run):
     rows = [r for r in read_csv(demo_run[0]) if r["seed"] == "1"]
-    for condition in {r["condition"] for r in rows}:
+    for protocol, condition in {(r["protocol"], r["condition"]) for r in rows}:
         mine = [r for r in rows if r["condition"] == condition]
-        assert sum(int(r["n"]) for r in mine if r["metric"] == "UA") == 260
+        expected = 260 * (5 if protocol == "rate" else 1)  # draws
+        assert sum(int(r["n"]) for r in mine if r["metric"] == "UA") == expected
         counts = [int(r["value"]) for r in mine if r["metric"].startswith("confusion:")]
-        assert len(counts) == 5 * 16 and sum(counts) == 260
+        assert len(counts) == 5 * 16 and sum(counts) == expected
 
 
 def test_scores_are_those_of_the_confusion_counts(demo_run):
@@ -124,10 +125,11 @@ def test_the_same_flags_work_on_other_data_and_ablations(tmp_path, overrides):
     overrides = {"data__records_dir": str(tmp_path / "records"), **overrides}
     results, _ = train(on_features(ifmmin.get_config(), root, **overrides), tmp_path / "w")
     n_modalities = len(overrides.get("data__modalities", "abc"))
-    assert len({r.condition for r in results}) == 2**n_modalities - 1
+    assert len({r.condition for r in results if r.protocol != "rate"}) == 2**n_modalities - 1
     assert all(np.isfinite(float(r.value)) for r in results)
     if overrides.get("data__label") == "score":
-        assert {"MAE", "pearson", "binary_accuracy", "binary_F1"} == {r.metric for r in results}
+        scores = {r.metric for r in results if r.protocol != "rate"}
+        assert scores == {"MAE", "pearson", "binary_accuracy", "binary_F1"}
 
 
 def test_sequences_only_and_any_names(tmp_path):
@@ -136,7 +138,8 @@ def test_sequences_only_and_any_names(tmp_path):
     np.savez(root / "Brain waves.npz", features=x, lengths=np.full(40, 3))
     config = on_features(utt_fusion.get_config(), root, data__modalities=("text", "Brain waves"))
     results, _ = train(config, tmp_path / "w")
-    assert {r.condition for r in results} == {"text", "Brain waves", "text+Brain waves"}
+    patterns = {r.condition for r in results if r.protocol != "rate"}
+    assert patterns == {"text", "Brain waves", "text+Brain waves"}
 
 
 def test_a_modality_that_is_nonfinite_counts_as_missing(tmp_path):
@@ -203,11 +206,11 @@ def test_a_finished_run_is_not_trained_again(demo_run):
 
 def test_a_checkpoint_goes_on_with_other_padding(tmp_path):
     """Stored are the real trials; a mesh that fills up to more gets copies of the last."""
-    checkpoints = GroupCheckpoints(tmp_path, 0)
-    checkpoints.save(3, {"a": jnp.arange(8.0).reshape(4, 2), "b": (jnp.arange(4),)}, 3)
+    checkpoints = GroupCheckpoints(tmp_path, "abc", ["x", "y", "z"])
+    checkpoints.save(3, {"a": jnp.arange(8.0).reshape(4, 2), "b": (jnp.arange(4),)})
     assert checkpoints.latest() == 3
     like = {"a": jnp.zeros((5, 2)), "b": (jnp.zeros(5, jnp.int32),)}
-    loaded = checkpoints.load(3, like, 3)
+    loaded = checkpoints.load(3, like)
     assert loaded["a"].tolist() == [[0, 1], [2, 3], [4, 5], [4, 5], [4, 5]]
     assert loaded["b"][0].tolist() == [0, 1, 2, 2, 2]
     checkpoints.close()

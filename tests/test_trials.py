@@ -4,19 +4,38 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ml_collections import ConfigDict
 
+from mmer_jax.config import base, stage
 from mmer_jax.errors import UserError
-from mmer_jax.trials import Trial, epoch_order, make_groups, make_trials, stack_tables
+from mmer_jax.sweep import Point, single_point
+from mmer_jax.trials import (
+    Trial,
+    epoch_order,
+    make_groups,
+    make_trials,
+    pending_groups,
+    stack_tables,
+)
+
+
+def config(**settings):
+    c = base()
+    c.stages.one = stage(**settings)
+    return c
+
+
+POINT = single_point(config())[0]
 
 
 def trials(folds, seeds=1):
-    return make_trials(ConfigDict({"trials": {"folds": folds, "seeds": seeds}}), 5)
+    c = config()
+    c.trials.folds, c.trials.seeds = folds, seeds
+    return make_trials(single_point(c), 5)
 
 
 @pytest.mark.parametrize("folds", [[1, 3], (1, 3), "[1, 3]", "1,3", "(1,3)"])
 def test_folds_can_be_listed(folds):
-    assert trials(folds, 2) == [Trial(1, 0), Trial(1, 1), Trial(3, 0), Trial(3, 1)]
+    assert [(t.fold, t.seed) for t in trials(folds, 2)] == [(1, 0), (1, 1), (3, 0), (3, 1)]
 
 
 @pytest.mark.parametrize("folds", ["some", [5], [1, 1], [], "{", None])
@@ -27,10 +46,49 @@ def test_other_folds_are_refused(folds):
 
 @given(st.integers(1, 40), st.integers(0, 12))
 def test_groups_hold_every_trial_once(n, limit):
-    everyone = [Trial(i, 0) for i in range(n)]
+    everyone = [Trial(POINT, i, 0) for i in range(n)]
     groups = make_groups(everyone, limit)
-    assert [t for group in groups for t in group] == everyone
-    assert max(map(len, groups)) <= (limit or n)
+    assert [t for group in groups for t in group.trials] == everyone
+    assert max(len(g.trials) for g in groups) == groups[0].width <= (limit or n)
+    assert len({g.width for g in groups}) == 1 and len({g.name for g in groups}) == len(groups)
+
+
+def test_points_that_share_shapes_share_a_program():
+    points = [
+        Point(i, {"n": i}, config(**changes))
+        for i, changes in enumerate(
+            [{"learning_rate": 0.1}, {"dropout": 0.1}, {"batch_size": 3}, {"cmd_weight": 2.0}]
+        )
+    ]
+    points[0].config.stages.one.cmd_weight = 1.0
+    points[1].config.stages.one.cmd_weight = 1.0
+    points[2].config.stages.one.cmd_weight = 1.0
+    groups = make_groups([Trial(p, f, 0) for p in points for f in (0, 1)], 0)
+    assert [[t.point.number for t in g.trials] for g in groups] == [[0, 0, 1, 1, 3, 3], [2, 2]]
+
+
+@given(st.integers(1, 40), st.integers(1, 12), st.data())
+def test_after_any_interruption_the_groups_that_are_left_are_the_planned_ones(n, limit, data):
+    """So that a trial keeps its neighbours, and its numbers to the last bit."""
+    groups = make_groups([Trial(POINT, i, 0) for i in range(n)], limit)
+    finished = data.draw(st.integers(0, len(groups)))
+    done = {t.key for g in groups[:finished] for t in g.trials}
+    begun = [[t.key for t in g.trials] for g in groups[finished : finished + 1]]
+    assert pending_groups(groups, done, begun) == groups[finished:]
+
+
+def test_trials_that_were_added_later_train_alone():
+    before = make_groups([Trial(POINT, f, 0) for f in range(4)], 10)
+    now = make_groups([Trial(POINT, f, s) for f in range(4) for s in (0, 1)], 10)
+    left = pending_groups(now, {t.key for t in before[0].trials}, [])
+    assert [[(t.fold, t.seed) for t in g.trials] for g in left] == [[(f, 1) for f in range(4)]]
+    assert left[0].width == 8
+
+
+def test_a_checkpoint_of_trials_that_are_no_longer_asked_for_is_left_alone():
+    groups = make_groups([Trial(POINT, f, 0) for f in (0, 1)], 10)
+    begun = [[Trial(POINT, f, 0).key for f in (0, 1, 2)]]
+    assert pending_groups(groups, set(), begun) == groups
 
 
 @given(st.integers(1, 50), st.integers(1, 16), st.integers(0, 5))

@@ -56,13 +56,13 @@ def original_config():
 class StepTimer:
     """An epoch of STEPS steps of IF-MMIN's second stage, ready to be run and timed."""
 
-    def __init__(self, corpus: Corpus, n_trials: int, *, sampled: bool):
+    def __init__(self, corpus: Corpus, n_trials: int, *, training: str):
         teacher, student = make_stages(original_config(), corpus.spec)
         mesh = mesh_lib.make_mesh(n_trials, BATCH)
         self.feed = Feed(corpus, mesh, placement="device", memory_budget=0)
         data = _trial_data(corpus, student.hyper, n_trials)
         earlier = {"utt_shared": Programs(teacher, corpus.spec, mesh).init(data.key, {}).params}
-        self.programs = Programs(student, corpus.spec, mesh, sampled=sampled)
+        self.programs = Programs(student, corpus.spec, mesh, training=training)
         self.data = self.programs.prepare(earlier, data, self.feed, BATCH, len(corpus))
         self.state = self.programs.init(data.key, earlier)
         rows = np.arange(STEPS * BATCH, dtype=np.int32) % len(corpus)
@@ -85,7 +85,10 @@ def _trial_data(corpus: Corpus, hyper, n_trials: int) -> TrialData:
         key=jax.random.split(jax.random.key(0), n_trials),
         mean={name: jnp.zeros((n_trials, dim)) for name, dim in dims.items()},
         std={name: jnp.ones((n_trials, dim)) for name, dim in dims.items()},
+        label_mean=jnp.zeros(n_trials),
+        label_std=jnp.ones(n_trials),
         clip=jnp.full(n_trials, jnp.inf),
+        rate=jnp.zeros((n_trials, 2)),
         hyper={name: jnp.full(n_trials, value) for name, value in hyper.items()},
         frozen={},
         constants={},
@@ -98,8 +101,8 @@ def measure(repeats: int) -> dict[str, float]:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     corpus = original_corpus(STEPS * BATCH)
     timers = {
-        "all_patterns": StepTimer(corpus, 1, sampled=False),
-        "one_pattern": StepTimer(corpus, 1, sampled=True),
+        "all_patterns": StepTimer(corpus, 1, training="all"),
+        "one_pattern": StepTimer(corpus, 1, training="sample"),
     }
     figures = {f"{name}_cold_epoch_s": timer.epoch() for name, timer in timers.items()}
     jax.clear_caches()

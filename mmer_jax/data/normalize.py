@@ -62,6 +62,21 @@ def fold_statistics(
     return statistics
 
 
+def label_statistics(
+    corpus: Corpus, train_rows: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """([F] mean, [F] std), float32, of a real-valued label in each fold's training rows.
+
+    0 and 1 for classes; the std of a constant label is 1.
+    """
+    if corpus.spec.is_classification:
+        return np.zeros(len(train_rows), np.float32), np.ones(len(train_rows), np.float32)
+    values = [corpus.labels[rows].astype(np.float64) for rows in train_rows]
+    mean = np.array([v.mean() for v in values], np.float32)
+    std = np.array([v.std() or 1.0 for v in values], np.float32)
+    return mean, std
+
+
 def _moment_sums(
     m: Modality, features: np.ndarray, corpus: Corpus, rows: np.ndarray, weight: np.ndarray
 ) -> np.ndarray:

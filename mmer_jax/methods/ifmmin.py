@@ -152,6 +152,10 @@ class IFMMIN:
         encoded = self.encode(params, batch)
         return self.imagine(params, encoded, batch.available).logits
 
+    def invariants(self, params: Params, batch: Batch) -> Float[Array, "B M h"]:
+        """Of every modality that is present (the paper's picture)."""
+        return self.encode(params, batch).present_invariant
+
     def _invariant(self, params: Params, embeddings):
         return self.shared.apply({"params": params["shared"]}, embeddings)
 
@@ -167,5 +171,6 @@ def stages(config, spec: CorpusSpec) -> tuple[Stage, ...]:
         predict=model.predict,
         prepare=model.prepare,
         constants=model.constants,
+        invariants=model.invariants,
     )
     return *utt_shared.stages(config, spec), student

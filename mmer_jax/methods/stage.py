@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Array, Bool, Float, Int, Num
 
+from mmer_jax.config import is_hyper
+
 Params = dict[str, Any]  # network name -> its parameters; gradients are clipped per network
 Hyper = Mapping[str, Float[Array, ""]]
 
@@ -52,6 +54,8 @@ class Stage:
       predict: (params, batch) -> [K, B, C] logits, or [K, B, 1] for a real-valued label.
       prepare: (earlier, batch) -> per-utterance tensors [B, ...], computed once per stage.
       constants: earlier -> tensors that are the same for every utterance, computed once.
+      invariants: (params, batch) -> [B, M, h] modality-invariant features of what is present, for
+        the report's picture; None where a method has none.
     """
 
     name: str
@@ -62,12 +66,9 @@ class Stage:
     predict: Callable[[Params, Batch], Float[Array, "K B C"]]
     prepare: Callable[[dict[str, Params], Batch], dict[str, Array]] = lambda earlier, batch: {}
     constants: Callable[[dict[str, Params]], dict[str, Array]] = lambda earlier: {}
+    invariants: Callable[[Params, Batch], Float[Array, "B M h"]] | None = None
 
     @property
     def hyper(self) -> dict[str, float]:
         """The settings that may differ per trial: learning rate, dropout rates, loss weights."""
-        return {
-            name: float(value)
-            for name, value in self.settings.items()
-            if name in ("learning_rate", "dropout", "encoder_dropout") or name.endswith("_weight")
-        }
+        return {k: float(v) for k, v in self.settings.items() if is_hyper(k)}

@@ -87,5 +87,8 @@ def stages(config, spec: CorpusSpec) -> tuple[Stage, ...]:
             init=model.init,
             loss=model.loss,
             predict=model.predict,
+            invariants=lambda params, batch: model.invariant(
+                params, model.encoders(params, batch)[0]
+            ),
         ),
     )

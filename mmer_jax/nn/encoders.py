@@ -89,8 +89,8 @@ class TextCNN(nn.Module):
         # window would reach into the next utterance are left out below.
         flat = jnp.where(inside[..., None], x, 0.0).reshape(batch * steps, dim)
         flat = jnp.pad(flat, ((0, WIDTHS[-1] - 1), (0, 0)))
-        out = [self._convolve(flat, width) for width in WIDTHS]
-        out = jnp.concatenate(out, axis=-1).reshape(batch, steps, -1)
+        out = jnp.concatenate([self._convolve(flat, width) for width in WIDTHS], axis=-1)
+        out = out.reshape(batch, steps, -1)
         widths = jnp.repeat(jnp.array(WIDTHS), self.channels)
         last_start = jnp.maximum(lengths[:, None] - widths[None], 0)
         inside = jnp.arange(steps)[None, :, None] <= last_start[:, None, :]

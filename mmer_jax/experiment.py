@@ -1,0 +1,138 @@
+"""What all groups of trials share, and the arrays of one group.
+
+An `Experiment` holds the corpus on the devices once, whatever the number of trials, and one set of
+compiled programs for all points that can share it. `GroupArrays` lays per-trial values and tables
+of rows out along the trial axis.
+"""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from mmer_jax import mesh as mesh_lib
+from mmer_jax.checkpoint import pad_trials
+from mmer_jax.data.corpus import Corpus
+from mmer_jax.data.feed import Feed
+from mmer_jax.data.normalize import Statistics, fold_statistics, label_statistics
+from mmer_jax.data.splits import Fold
+from mmer_jax.methods import make_stages
+from mmer_jax.methods.stage import Stage
+from mmer_jax.programs import Programs, TrialData
+from mmer_jax.sweep import Point
+from mmer_jax.trials import Group, Trial, fill_up, stack_tables
+
+
+class Experiment:
+    """The corpus on the devices, the folds, and the programs of every point.
+
+    Args:
+      config: of the run; points differ from it in what a sweep may change.
+      corpus: the data.
+      folds: of the corpus.
+      groups: all groups of trials, finished ones included: the mesh must not depend on what an
+        earlier run has done.
+    """
+
+    def __init__(self, config, corpus: Corpus, folds: list[Fold], groups: Sequence[Group]):
+        self.config, self.corpus, self.folds = config, corpus, folds
+        points = {group.trials[0].point.program_key: group.trials[0].point for group in groups}
+        self._stages = {key: make_stages(p.config, corpus.spec) for key, p in points.items()}
+        train_rows = [fold.train for fold in folds]
+        self.statistics: Statistics = fold_statistics(corpus, train_rows, config.data.normalize)
+        self.label_statistics = label_statistics(corpus, train_rows)
+        sizes = [s.settings.batch_size for stages in self._stages.values() for s in stages]
+        self.mesh: Mesh = mesh_lib.make_mesh(
+            max(group.width for group in groups),
+            math.gcd(config.eval.batch_size, *sizes),
+            config.mesh.data,
+            config.mesh.devices,
+        )
+        self.feed = Feed(
+            corpus,
+            self.mesh,
+            placement=config.data.placement,
+            memory_budget=config.data.memory_budget_gb * 2**30,
+        )
+        self._programs: dict[str, dict[str, Programs]] = {}
+
+    def stages(self, point: Point) -> tuple[Stage, ...]:
+        """The stages whose shapes `point` shares; its hyper-parameters are `point_stages`'."""
+        return self._stages[point.program_key]
+
+    def point_stages(self, point: Point) -> tuple[Stage, ...]:
+        """The stages with the settings of `point` itself."""
+        return make_stages(point.config, self.corpus.spec)
+
+    def programs(self, point: Point, stage: Stage) -> Programs:
+        """Compiled once for all points of the same `program_key`."""
+        mine = self._programs.setdefault(point.program_key, {})
+        if stage.name not in mine:
+            patterns = point.config.train.patterns
+            mine[stage.name] = Programs(stage, self.corpus.spec, self.mesh, training=patterns)
+        return mine[stage.name]
+
+
+class GroupArrays:
+    """Values and tables of a group's trials along the trial axis, filled up to its width."""
+
+    def __init__(self, experiment: Experiment, group: Group):
+        self._experiment, self.trials = experiment, group.trials
+        self._mesh = experiment.mesh
+        self._count = mesh_lib.padded_count(group.width, self._mesh)
+        self.folds = [experiment.folds[trial.fold] for trial in self.trials]
+        self.batch_size = experiment.config.eval.batch_size
+
+    def on_trials(self, values) -> jax.Array:
+        """One value per trial of the group -> [T, ...] on the mesh."""
+        padded = pad_trials(np.stack([np.asarray(v) for v in values]), self._count)
+        return jax.device_put(padded, mesh_lib.by_trial(self._mesh))
+
+    def tables(self, tables: list[np.ndarray]) -> np.ndarray:
+        """[S, B] of each trial of the group -> [S, T, B]; trials that only pad have no rows."""
+        empty = np.full((1, tables[0].shape[1]), -1, np.int32)
+        return stack_tables(tables + [empty] * (self._count - len(tables)))
+
+    def evaluation_tables(self, rows: list[np.ndarray]) -> np.ndarray:
+        """[S, T, B] of each trial's rows, in order."""
+        return self.tables([fill_up(r, self.batch_size) for r in rows])
+
+    def trial_data(self, index: int) -> TrialData:
+        """What the programs of stage `index` read.
+
+        A trial's key depends on its fold, its seed and the stage, on nothing else: points of a
+        sweep start alike.
+        """
+        keys = [_key(trial, index) for trial in self.trials]
+        keys += [keys[-1]] * (self._count - len(keys))
+        hyper = [self._experiment.point_stages(t.point)[index].hyper for t in self.trials]
+        configs = [trial.point.config for trial in self.trials]
+        folds = [trial.fold for trial in self.trials]
+        parts = self._experiment.statistics
+        mean, std = ({k: self.on_trials(v[i][folds]) for k, v in parts.items()} for i in (0, 1))
+        label_mean, label_std = self._experiment.label_statistics
+        return TrialData(
+            key=jax.device_put(jnp.stack(keys), mesh_lib.by_trial(self._mesh)),
+            mean=mean,
+            std=std,
+            label_mean=self.on_trials(label_mean[folds]),
+            label_std=self.on_trials(label_std[folds]),
+            clip=self.on_trials([np.float32(c.data.clip_std or np.inf) for c in configs]),
+            rate=self.on_trials([_rate_range(c.train.rate) for c in configs]),
+            hyper={name: self.on_trials([np.float32(h[name]) for h in hyper]) for name in hyper[0]},
+            frozen={},
+            constants={},
+        )
+
+
+def _key(trial: Trial, stage: int) -> jax.Array:
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(trial.seed), trial.fold), stage)
+
+
+def _rate_range(rate) -> np.ndarray:
+    """(low, high) of the missing rate in training."""
+    low, high = (0.0, 1.0) if rate == "uniform" else (rate, rate)
+    return np.array([low, high], np.float32)

@@ -1,0 +1,85 @@
+"""A run's workdir: whose it is, and that one process at a time writes into it."""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmer_jax import config as config_lib
+from mmer_jax.data.corpus import Corpus
+from mmer_jax.errors import UserError
+from mmer_jax.records import write_atomically
+
+LOCK = "lock"
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Hold the workdir; the lock goes with the process, however that ends."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = (workdir / LOCK).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"workdir {workdir} cannot be made: {error}") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UserError(
+                f"workdir {workdir} is in use by process {file.read().strip() or '?'}; wait for it "
+                "to end, stop it, or choose another --workdir"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def claim(workdir: Path, config, corpus: Corpus, **more) -> None:
+    """Make `workdir` this configuration's, or refuse if it is another's.
+
+    Args:
+      workdir: of the run.
+      config: decides what a trial is, but for the keys of `config.INCIDENTAL`.
+      corpus: its fingerprint must stay.
+      **more: stands in config.json as well, and may change (sweep points, digests of masks).
+    """
+    mine = {
+        "config": config_lib.flat(config),
+        "corpus": {
+            "name": corpus.name,
+            "fingerprint": corpus.fingerprint,
+            "utterances": len(corpus),
+            "modalities": {m.name: [m.dim, m.max_steps] for m in corpus.spec.modalities},
+            "classes": list(corpus.spec.classes),
+        },
+        **more,
+    }
+    path = workdir / "config.json"
+    begun = any((workdir / name).exists() for name in ("metrics.jsonl", "results.csv"))
+    if path.exists():
+        try:
+            different = _differences(json.loads(path.read_text(encoding="utf-8")), mine)
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise UserError(
+                f"{path} is not a config.json of ours; choose another --workdir"
+            ) from None
+        if different and begun:
+            raise UserError(
+                f"workdir {workdir} belongs to another run ({'; '.join(different)}). Choose "
+                "another --workdir, or delete this one."
+            )
+    write_atomically(path, json.dumps(mine, indent=2) + "\n")
+
+
+def _differences(theirs: dict, mine: dict) -> list[str]:
+    found = []
+    for section, ignored in (("config", config_lib.INCIDENTAL), ("corpus", ())):
+        for key in sorted(theirs[section].keys() | mine[section].keys()):
+            old, new = theirs[section].get(key), mine[section].get(key)
+            if old != new and key not in ignored:
+                found.append(f"{key} there {old!r}, here {new!r}")
+    return found
