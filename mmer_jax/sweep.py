@@ -12,6 +12,7 @@ Every dictionary is a point: dotted keys of the configuration and their values, 
 them by --config.KEY=VALUE.
 """
 
+import copy
 import dataclasses
 import itertools
 import json
@@ -147,7 +148,7 @@ def _point(path: Path, number: int, overrides, config: ConfigDict) -> Point:
             f"{where} changes {shorten(fixed)}; a sweep may change {', '.join(SWEEPABLE)} (its "
             "points are compared on the same data and scores); use another run for that"
         )
-    own = ConfigDict(config)
+    own = copy.deepcopy(config)
     for key, value in overrides.items():
         *sections, name = key.split(".")
         section = own

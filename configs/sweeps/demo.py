@@ -1,6 +1,6 @@
 """Six points on the synthetic corpus: 60 trials of 5 folds and 2 seeds, minutes on a laptop.
 
-    bash launch/local.sh --sweep=configs/sweeps/demo.py --config.trials.seeds=2
+bash launch/local.sh --sweep=configs/sweeps/demo.py --config.trials.seeds=2
 """
 
 from mmer_jax.sweep import grid, log_uniform, random

@@ -20,5 +20,4 @@ def sweep():
     yield {"stages.ifmmin.learning_rate": 1e-3}
     yield {"stages.ifmmin.learning_rate": 2e-3}
     yield {"stages.ifmmin.invariance_weight": 10.0}
-    yield {"stages.ifmmin.dropout": 0.3}
     yield PAPER
