@@ -155,6 +155,10 @@ class Programs:
             counts = more if counts is None else jax.tree.map(jnp.add, counts, more)
         return self._select(state, sums, counts, epoch)
 
+    def lower_epoch(self, state, trials: TrialData, train: Piece, validation: Piece):
+        """The epoch's program before compilation, for counting its FLOPs and bytes."""
+        return self._epoch.lower(state, trials, train, validation, jnp.float32(1), 0)
+
     def prepare(
         self,
         earlier: dict[str, Params],

@@ -13,6 +13,7 @@ from mmer_jax.checkpoint import finished_trials, load_final
 from mmer_jax.config import INCIDENTAL
 from mmer_jax.data.feed import Feed
 from mmer_jax.data.missing import missing_patterns
+from mmer_jax.data.synthetic import make_synthetic
 from mmer_jax.mesh import make_mesh
 from mmer_jax.methods import make_stages
 from mmer_jax.programs import Programs, TrialData, make_batch
@@ -60,6 +61,23 @@ def assert_same_parameters(a, b):
 # ---- all patterns in one step ----
 
 
+def trial_data(corpus, count):
+    """Of trials that neither normalise nor have hyper-parameters."""
+    dims = {m.name: m.dim for m in corpus.spec.modalities}
+    return TrialData(
+        key=jax.random.split(jax.random.key(0), count),
+        mean={name: jnp.zeros((count, dim)) for name, dim in dims.items()},
+        std={name: jnp.ones((count, dim)) for name, dim in dims.items()},
+        label_mean=jnp.zeros(count),
+        label_std=jnp.ones(count),
+        clip=jnp.full(count, jnp.inf),
+        rate=jnp.zeros((count, 2)),
+        hyper={},
+        frozen={},
+        constants={},
+    )
+
+
 @pytest.fixture(scope="module")
 def student(corpus):
     """IF-MMIN's second stage on one batch: (stage, batch of all patterns, params, hyper)."""
@@ -67,18 +85,7 @@ def student(corpus):
     teacher, stage = make_stages(config, corpus.spec)
     mesh = make_mesh(1, 32, n_devices=1)
     feed = Feed(corpus, mesh, placement="device", memory_budget=0)
-    data = TrialData(
-        key=jax.random.split(jax.random.key(0), 1),
-        mean={m.name: jnp.zeros((1, m.dim)) for m in corpus.spec.modalities},
-        std={m.name: jnp.ones((1, m.dim)) for m in corpus.spec.modalities},
-        label_mean=jnp.zeros(1),
-        label_std=jnp.ones(1),
-        clip=jnp.full(1, jnp.inf),
-        rate=jnp.zeros((1, 2)),
-        hyper={},
-        frozen={},
-        constants={},
-    )
+    data = trial_data(corpus, 1)
     earlier = {"utt_shared": Programs(teacher, corpus.spec, mesh).init(data.key, {}).params}
     data = Programs(stage, corpus.spec, mesh).prepare(earlier, data, feed, 32, len(corpus))
     params = stage.init(jax.random.key(1), jax.tree.map(lambda x: x[0], earlier))
@@ -193,6 +200,34 @@ def test_a_uniform_rate_differs_from_batch_to_batch(student):
     left = np.asarray(jax.vmap(lambda key: _sample_at_rate(key, batch, span))(keys))
     missing = 1 - left.mean(axis=(1, 2, 3))
     assert missing.min() < 0.05 and missing.max() > 0.6 and missing.std() > 0.15
+
+
+def test_trials_share_one_copy_of_the_features():
+    """Memory grows with the trials' own arrays alone, and in proportion to them."""
+    corpus = make_synthetic(n_utterances=4000, sequence_dims=((32, 16), (24, 16)))
+    features = len(corpus) * corpus.row_bytes
+
+    def sizes(count):
+        (stage,) = make_stages(small(utt_fusion), corpus.spec)
+        mesh = make_mesh(count, 32, n_devices=1)
+        feed = Feed(corpus, mesh, placement="device", memory_budget=0)
+        data = trial_data(corpus, count)._replace(
+            hyper={k: jnp.full(count, v) for k, v in stage.hyper.items()}
+        )
+        programs = Programs(stage, corpus.spec, mesh)
+        state = programs.init(data.key, {})
+        rows = np.zeros((4, count, 32), np.int32)
+        (piece,) = feed.pieces(rows)
+        compiled = programs.lower_epoch(state, data, piece, piece).compile()
+        own = sum(x.nbytes for x in jax.tree.leaves((state, data._replace(key=None))))
+        memory = compiled.memory_analysis()
+        return own, memory.argument_size_in_bytes, memory.temp_size_in_bytes
+
+    own, arguments, temporaries = sizes(1)
+    own_many, arguments_many, temporaries_many = sizes(12)
+    assert own_many == pytest.approx(12 * own, rel=1e-3)
+    assert arguments_many - arguments < 1.1 * (own_many - own) + 0.1 * features
+    assert temporaries_many < 1.5 * 12 * temporaries
 
 
 # ---- the same numbers whatever runs beside them and wherever ----

@@ -1,0 +1,106 @@
+"""IF-MMIN's second stage at the original sizes, ready to be run and timed."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmer_jax import mesh as mesh_lib
+from mmer_jax.config import base, stage
+from mmer_jax.data.corpus import Corpus
+from mmer_jax.data.feed import Feed
+from mmer_jax.data.synthetic import make_synthetic
+from mmer_jax.methods import make_stages
+from mmer_jax.programs import Programs, TrialData
+
+BATCH = 128
+STEPS = 4  # of a measured epoch
+# name: (dimension, longest sequence)
+ORIGINAL = {"audio": (130, 60), "text": (1024, 22), "visual": (342, 50)}
+
+
+def original_corpus(n_utterances: int) -> Corpus:
+    """Noise in the sizes of the IF-MMIN release."""
+    return make_synthetic(
+        n_utterances=n_utterances,
+        vector_dims=(),
+        sequence_dims=tuple(ORIGINAL.values()),
+        label="emotion",
+    )
+
+
+def original_config():
+    """IF-MMIN as released; epochs and learning rate do not matter here."""
+    c = base()
+    c.model.update(cascade=(256, 128, 64), blocks=5, invariant_input=True)
+    c.stages.utt_shared = stage(cmd_weight=1.0)
+    c.stages.ifmmin = stage(
+        b1=0.5, imagination_weight=1.0, invariance_weight=100.0, init_from_teacher=True
+    )
+    return c
+
+
+class Student:
+    """The second stage over `n_trials` trials of a corpus that lies on the device.
+
+    Args:
+      corpus: of the sizes above.
+      n_trials: on the trial axis.
+      training: patterns in a step, as of `Programs`.
+    """
+
+    def __init__(self, corpus: Corpus, n_trials: int, *, training: str = "all"):
+        teacher, student = make_stages(original_config(), corpus.spec)
+        mesh = mesh_lib.make_mesh(n_trials, BATCH)
+        self.feed = Feed(corpus, mesh, placement="device", memory_budget=0)
+        data = _trial_data(corpus, student.hyper, n_trials)
+        earlier = {"utt_shared": Programs(teacher, corpus.spec, mesh).init(data.key, {}).params}
+        self.programs = Programs(student, corpus.spec, mesh, training=training)
+        self.data = self.programs.prepare(earlier, data, self.feed, BATCH, len(corpus))
+        self.state = self.programs.init(data.key, earlier)
+        rows = np.arange(STEPS * BATCH, dtype=np.int32) % len(corpus)
+        self.rows = np.repeat(rows.reshape(STEPS, 1, BATCH), n_trials, axis=1)
+        self.nothing = np.full((1, n_trials, BATCH), -1, np.int32)
+
+    def epoch(self) -> float:
+        """Seconds of STEPS training steps of every trial; the first call compiles."""
+        start = time.perf_counter()
+        self.state, record = self.programs.train_epoch(
+            self.state, self.data, self.feed, self.rows, self.nothing, 0
+        )
+        jax.block_until_ready((self.state, record))
+        return time.perf_counter() - start
+
+    def predict(self, patterns: np.ndarray) -> float:
+        """Seconds to predict STEPS batches under `patterns` [K, M]."""
+        start = time.perf_counter()
+        self.programs.predict(self.state.params, self.data, self.feed, self.rows, patterns)
+        return time.perf_counter() - start
+
+    def compiled(self, steps: int = STEPS):
+        """The program of so many steps, for its counts of FLOPs and bytes.
+
+        XLA counts the FLOPs of a loop's body once: ask for one step.
+        """
+        (train,), (validation,) = (
+            self.feed.pieces(self.rows[:steps]),
+            self.feed.pieces(self.nothing),
+        )
+        return self.programs.lower_epoch(self.state, self.data, train, validation).compile()
+
+
+def _trial_data(corpus: Corpus, hyper, n_trials: int) -> TrialData:
+    dims = {m.name: m.dim for m in corpus.spec.modalities}
+    return TrialData(
+        key=jax.random.split(jax.random.key(0), n_trials),
+        mean={name: jnp.zeros((n_trials, dim)) for name, dim in dims.items()},
+        std={name: jnp.ones((n_trials, dim)) for name, dim in dims.items()},
+        label_mean=jnp.zeros(n_trials),
+        label_std=jnp.ones(n_trials),
+        clip=jnp.full(n_trials, jnp.inf),
+        rate=jnp.zeros((n_trials, 2)),
+        hyper={name: jnp.full(n_trials, value) for name, value in hyper.items()},
+        frozen={},
+        constants={},
+    )

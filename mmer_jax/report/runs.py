@@ -1,0 +1,241 @@
+"""A workdir as the report reads it, and the errors of a workdir that it cannot read."""
+
+import contextlib
+import csv
+import dataclasses
+import fcntl
+import json
+import math
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from mmer_jax.errors import UserError
+from mmer_jax.evaluate import FIELDS, Result, read_results
+from mmer_jax.report.scores import Scores, collect
+from mmer_jax.report.sweep import SweepPoint, chosen_point, read_sweep
+
+# Protocols whose conditions end in a number, and how they are written.
+NUMBERED = {"rate": "a rate", "dialogue_rate": "a rate", "noise": "type:level"}
+LOGGED = ("fold", "seed", "stage", "epoch", "loss", "validation_score")
+
+
+@dataclasses.dataclass(frozen=True)
+class Invariants:
+    """Invariant features of test utterances, per modality; finite and labelled ones only.
+
+    Attributes:
+      features: [n, M, h].
+      labels: [n] indices into `classes`, or real values.
+      modalities: M names.
+      classes: empty for real-valued labels.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
+    modalities: list[str]
+    classes: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a workdir holds of a finished (or interrupted) run.
+
+    Attributes:
+      epochs: lines of metrics.jsonl, of the chosen point alone after a sweep.
+      sweep: the points of sweep.csv; empty without a sweep.
+    """
+
+    workdir: Path
+    config: dict
+    corpus: dict
+    masks: dict
+    results: list[Result]
+    scores: Scores
+    epochs: list[dict]
+    sweep: list[SweepPoint]
+    invariants: Invariants | None
+
+    @property
+    def method(self) -> str:
+        return self.results[0].method
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.corpus["classes"])
+
+
+def load_run(workdir: Path, *, own: bool = False) -> Run:
+    """Read a workdir.
+
+    Args:
+      workdir: of `python -m mmer_jax.main`.
+      own: whether this process is the run itself; it then holds the lock.
+    Raises:
+      UserError: no such workdir, nothing in it yet, a run still writes it, or a damaged file.
+    """
+    if not workdir.is_dir():
+        raise UserError(f"workdir {workdir} does not exist; give a --workdir of mmer_jax.main")
+    with contextlib.nullcontext() if own else _not_running(workdir):
+        config = _read_config(workdir / "config.json")
+        results = _read_results(workdir / "results.csv")
+        sweep = read_sweep(workdir / "sweep.csv")
+        return Run(
+            workdir=workdir,
+            config=config["config"],
+            corpus=config["corpus"],
+            masks=config.get("masks") or {},
+            results=results,
+            scores=collect(results),
+            epochs=_read_epochs(workdir / "metrics.jsonl", chosen_point(sweep)),
+            sweep=sweep,
+            invariants=_read_invariants(workdir / "invariants.npz"),
+        )
+
+
+@contextlib.contextmanager
+def _not_running(workdir: Path) -> Iterator[None]:
+    """Hold a shared lock while reading; a run holds the exclusive one."""
+    lock = workdir / "lock"
+    if not lock.exists():
+        yield
+        return
+    with lock.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"workdir {workdir} is still running; wait for it to end or stop it"
+            ) from None
+        yield
+
+
+def _read_config(path: Path) -> dict:
+    if not path.exists():
+        raise UserError(
+            f"workdir {path.parent} has no config.json: it is no workdir of mmer_jax. Give the "
+            "--workdir of a run of mmer_jax.main."
+        )
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        missing = [k for k in ("method", "data.label", "data.splits") if k not in found["config"]]
+        missing += [
+            k for k in ("name", "fingerprint", "modalities", "classes") if k not in found["corpus"]
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is not a config.json of mmer_jax ({type(error).__name__}: {error}); give the "
+            "--workdir of a run of mmer_jax.main"
+        ) from None
+    if missing:
+        raise UserError(f"{path} lacks {', '.join(missing)}; it was not written by mmer_jax.main")
+    return found
+
+
+def _read_results(path: Path) -> list[Result]:
+    if not path.exists():
+        raise UserError(
+            f"workdir {path.parent} has no results.csv: nothing is trained there yet. Run "
+            "mmer_jax.main on it to the end, then the report."
+        )
+    try:
+        results = read_results(path)
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise UserError(
+            f"{path} is damaged or no results.csv of mmer_jax ({type(error).__name__}: {error}); "
+            f"expected the columns {','.join(FIELDS)}. {_AGAIN}"
+        ) from None
+    if not results:
+        raise UserError(f"{path} has no lines: no trial has been scored yet")
+    for number, result in enumerate(results, start=2):
+        _check_result(path, number, result)
+    methods = sorted({result.method for result in results})
+    if len(methods) > 1:
+        raise UserError(
+            f"{path} has lines of several methods ({', '.join(methods)}); a workdir holds one. "
+            "Give each run a --workdir of its own."
+        )
+    return results
+
+
+_AGAIN = "Delete it and run mmer_jax.main on the workdir again: it scores without training."
+
+
+def _check_result(path: Path, number: int, result: Result) -> None:
+    place = f"{path}, line {number}"
+    if not _is_number(result.value):
+        raise UserError(
+            f"{place}: {result.metric} is {result.value!r}, expected a finite number. {_AGAIN}"
+        )
+    if result.metric.startswith("confusion:") and ">" not in result.metric:
+        raise UserError(
+            f"{place}: metric {result.metric!r}, expected confusion:truth>predicted. {_AGAIN}"
+        )
+    if result.protocol in NUMBERED and not _is_number(result.condition.rpartition(":")[2]):
+        raise UserError(
+            f"{place}: condition {result.condition!r} of protocol {result.protocol}, expected "
+            f"{NUMBERED[result.protocol]}. {_AGAIN}"
+        )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except (TypeError, ValueError):
+        return False
+
+
+def _read_epochs(path: Path, point: int | None) -> list[dict]:
+    """Lines of metrics.jsonl; the last one may have been cut short by a crash."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    found = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            lacks = [key for key in LOGGED if key not in record]
+        except (ValueError, TypeError):
+            if number == len(lines):
+                break
+            record, lacks = {}, ["JSON"]
+        if lacks:
+            raise UserError(
+                f"{path}, line {number}: no {', '.join(lacks)} in {line[:80]!r}. It is damaged; "
+                "delete that line and run the report again."
+            )
+        if point is None or record.get("point", 0) == point:
+            found.append(record)
+    return found
+
+
+def _read_invariants(path: Path) -> Invariants | None:
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = Invariants(
+                features=file["features"],
+                labels=file["labels"],
+                modalities=[str(name) for name in file["modalities"]],
+                classes=[str(name) for name in file["classes"]],
+            )
+        n, n_modalities, _ = found.features.shape
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} is damaged ({type(error).__name__}: {error}); delete it, and the report goes "
+            "without the projection"
+        ) from None
+    if found.labels.shape != (n,) or len(found.modalities) != n_modalities:
+        raise UserError(
+            f"{path}: features {found.features.shape} do not fit labels {found.labels.shape} and "
+            f"{len(found.modalities)} modalities; expected [n, M, h], [n] and M names"
+        )
+    known = np.isfinite(found.labels) & np.isfinite(found.features).all(axis=(1, 2))
+    if found.classes:
+        known &= (found.labels >= 0) & (found.labels < len(found.classes))
+    if not known.any():
+        return None
+    return dataclasses.replace(found, features=found.features[known], labels=found.labels[known])

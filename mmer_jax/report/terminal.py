@@ -1,0 +1,45 @@
+"""The scores of a run for a terminal."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from mmer_jax.evaluate import Result
+from mmer_jax.report import tables
+from mmer_jax.report.merge import plural
+from mmer_jax.report.scores import Condition, collect
+
+SECTIONS = (("full", "pattern"), ("average",), ("rate",))  # protocols, with a line between
+
+
+def terminal_table(results: Sequence[Result]) -> Table:
+    """Mean ± std per available modalities, the averages over patterns, then the missing rates.
+
+    A rate's row is named by the nominal rate with the effective one in brackets.
+    """
+    scores = collect(results)
+    methods = {results[0].method: scores}
+    sections = [tables.condition_rows(methods, *protocols) for protocols in SECTIONS]
+    rows = [condition for section in sections for condition in section]
+    names = [[_name(methods, condition)] for condition in rows]
+    content = tables.score_tables(methods, rows, ["available"], names)[0]
+    folds, seeds = ({trial[i] for trial in scores.trials()} for i in (0, 1))
+    table = Table(
+        title=f"{results[0].method} on {results[0].dataset}: test scores, "
+        f"{plural(len(folds), 'fold')} × {plural(len(seeds), 'seed')}",
+        title_justify="left",
+    )
+    for j, name in enumerate(content.header):
+        table.add_column(name, justify="left" if j == 0 else "right", no_wrap=True)
+    last = [section[-1] for section in sections if section]
+    for condition, row in zip(rows, content.rows, strict=True):
+        table.add_row(*row, end_section=condition in last)
+    return table
+
+
+def _name(methods: tables.Methods, condition: Condition) -> str:
+    protocol, name = condition
+    if protocol != "rate":
+        return name
+    effective = tables.effective_text(methods, condition)
+    return f"rate {name} ({effective})" if effective else f"rate {name}"
