@@ -188,6 +188,9 @@ def check_values(config: ConfigDict) -> None:
     for key, least in bounds.items():
         if key in values and values[key] < least:  # type: ignore[operator]
             raise UserError(f"{key} is {values[key]}; it must be at least {least}")
+    rates = values["eval.rates"]
+    if len(set(rates)) < len(rates) or any(f"{r:.1f}" != f"{r:g}" and r % 1 for r in rates):  # type: ignore
+        raise UserError(f"eval.rates is {rates}; expected different rates of one decimal")
     rate = values["train.rate"]
     if rate != "uniform" and not (isinstance(rate, int | float) and 0 <= rate <= 1):
         raise UserError(f"train.rate is {rate!r}; expected 'uniform' or a rate from 0 to 1")

@@ -1,8 +1,5 @@
 """From a trained group to rows of results.csv: every test utterance once per condition."""
 
-import csv
-import dataclasses
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,29 +11,10 @@ from mmer_jax.checkpoint import Finished, load_final
 from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.protocols import RATES, Condition, effective_rate
 from mmer_jax.experiment import Experiment, GroupArrays
-from mmer_jax.records import write_atomically
+from mmer_jax.results import Result
 from mmer_jax.trials import Group, Trial
 
 PICTURED = 500  # utterances in the picture of invariant features
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """A line of results.csv; `value` is text so that reading and writing change nothing."""
-
-    method: str
-    dataset: str
-    fold: int
-    seed: int
-    split: str
-    protocol: str
-    condition: str
-    metric: str
-    value: str
-    n: int
-
-
-FIELDS = [field.name for field in dataclasses.fields(Result)]
 
 
 def evaluate_trials(
@@ -178,25 +156,3 @@ def _scores(corpus: Corpus, labels: np.ndarray, output: np.ndarray) -> dict[str,
         for j, predicted in enumerate(classes):
             scores[f"confusion:{truth}>{predicted}"] = str(int(confusion[i, j]))
     return scores
-
-
-def write_results(path: Path, results: Sequence[Result]) -> None:
-    """Write results.csv as a whole."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(FIELDS)
-    writer.writerows(dataclasses.astuple(result) for result in results)
-    write_atomically(path, text.getvalue())
-
-
-def read_results(path: Path) -> list[Result]:
-    """The lines of results.csv; none if there is no such file."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            Result(
-                **{**row, "fold": int(row["fold"]), "seed": int(row["seed"]), "n": int(row["n"])}
-            )
-            for row in csv.DictReader(file)
-        ]

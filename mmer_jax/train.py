@@ -27,11 +27,12 @@ from mmer_jax.data.load import load_corpus
 from mmer_jax.data.protocols import Condition, make_conditions, mask_digests, save_masks
 from mmer_jax.data.splits import make_folds
 from mmer_jax.errors import UserError
-from mmer_jax.evaluate import Result, evaluate_trials, read_results, write_results
+from mmer_jax.evaluate import evaluate_trials
 from mmer_jax.experiment import Experiment
 from mmer_jax.group import GroupTraining, n_epochs
 from mmer_jax.interrupt import StopRequest
 from mmer_jax.records import MetricsLog, Reporter, write_atomically
+from mmer_jax.results import Result, read_results, write_results
 from mmer_jax.sweep import Point, single_point
 from mmer_jax.trials import Group, Trial, make_groups, make_trials, pending_groups
 

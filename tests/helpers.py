@@ -38,10 +38,10 @@ def shrunk(config, **overrides):
     return config
 
 
-def train(config, workdir, console=None):
+def train(config, workdir, console=None, points=None):
     """run() without a terminal; returns (results, what was printed)."""
     text = io.StringIO()
-    results = run(config, workdir, console or Console(file=text, width=200))
+    results = run(config, workdir, console or Console(file=text, width=200), points)
     return results, text.getvalue()
 
 

@@ -85,9 +85,82 @@ def test_a_signal_then_the_same_command_gives_the_same_results(undisturbed, tmp_
     assert (tmp_path / "results.csv").read_bytes() == undisturbed
 
 
+def kill_at(workdir, line, number, *flags):
+    """Start the command and send the signal once `line` is printed; returns the output."""
+    process = subprocess.Popen(
+        command(*flags, f"--workdir={workdir}"),
+        cwd=ROOT,
+        env=environment(PYTHONUNBUFFERED="1"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    output, sent = "", False
+    for text in process.stdout:
+        output += text
+        if line in text and not sent:
+            sent = True
+            process.send_signal(number)
+    process.stdout.close()
+    process.wait(timeout=120)
+    assert sent, output
+    return output
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_twice_ends_with_the_same_tables(tmp_path):
+    """6 points × 5 folds × 2 seeds of the demo, in groups; SIGKILL once, SIGTERM once."""
+    flags = [
+        "--config=configs/demo.py",
+        "--sweep=configs/sweeps/demo.py",
+        "--config.trials.seeds=2",
+        "--config.synthetic.n_utterances=200",
+        "--config.model.embedding=8",
+        "--config.model.cascade=(8,4)",
+        "--config.checkpoint.every_seconds=0",
+        *(
+            f"--config.stages.{stage}.{name}=1"
+            for stage in ("utt_shared", "ifmmin")
+            for name in ("constant_epochs", "decay_epochs")
+        ),
+    ]
+    assert run(*flags, f"--workdir={tmp_path}/whole").returncode == 0
+    killed = tmp_path / "killed"
+    kill_at(killed, "group 2/6 utt_shared epoch 2/2", signal.SIGKILL, *flags)
+    second = kill_at(killed, "group 3/5 ifmmin epoch 1/2", signal.SIGTERM, *flags)
+    assert "resuming after" in second and "checkpoint written" in second
+    last = run(*flags, f"--workdir={killed}")
+    assert last.returncode == 0, last.stderr
+    assert "resuming after" in last.stdout and "chosen by validation: point" in last.stdout
+    # Of 6 groups one was done at the first end and two more at the second: 3 are left.
+    assert "group 3/3 ifmmin epoch 2/2" in last.stdout
+    for name in ("sweep.csv", "results.csv"):
+        assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    points = (killed / "sweep.csv").read_text().splitlines()
+    assert len(points) == 1 + 60 and sum(line.split(",")[5] == "1" for line in points) == 10
+    # Another seed trains its own 30 trials and no finished one again.
+    more = run(*flags, "--config.trials.seeds=3", f"--workdir={killed}")
+    assert more.returncode == 0, more.stderr
+    assert "group 1/3" in more.stdout and "group 4/" not in more.stdout
+
+
+def test_two_processes_do_not_share_a_workdir(tmp_path):
+    from mmer_jax.workdir import locked
+
+    with locked(tmp_path):
+        refused = run(*SYNTHETIC, f"--workdir={tmp_path}")
+    assert refused.returncode == 2
+    assert f"is in use by process {os.getpid()}" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (("--sweep=nope.py",), "sweep file nope.py does not exist"),
+        (
+            ("--sweep=configs/sweeps/demo.py",),
+            "point 0: unknown config key 'stages.ifmmin.learning_rate'",
+        ),
         (
             ("--config.data.rooot=x",),
             "unknown config key 'data.rooot'; valid keys are: data.allow_speaker",

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from mmer_jax import metrics, records
 from mmer_jax.checkpoint import GroupCheckpoints
 from mmer_jax.errors import UserError
 from mmer_jax.interrupt import Interrupted
+from mmer_jax.sweep import load_sweep
 
 
 def on_features(config, root, **overrides):
@@ -204,6 +206,103 @@ def test_a_finished_run_is_not_trained_again(demo_run):
     assert (workdir / "results.csv").read_bytes() == before
 
 
+def test_another_protocol_scores_the_trained_run_anew(demo_run, tmp_path):
+    """Neither trained again nor mixed with what stood there."""
+    workdir = tmp_path / "copy"
+    shutil.copytree(demo_run[0], workdir)
+    config = shrunk(
+        demo.get_config(),
+        trials__seeds=2,
+        eval__protocols=("full", "dialogue_rate", "imbalanced"),
+        eval__rates=(0.0, 0.5),
+        eval__imbalanced=((0.1, 0.3, 0.5),),
+        eval__mask_draws=2,
+    )
+    results, text = train(config, workdir)
+    assert " epoch " not in text
+    conditions = {(r["protocol"], r["condition"]) for r in read_csv(workdir)}
+    assert conditions == {
+        ("full", "audio+text+visual"),
+        ("dialogue_rate", "0.0"),
+        ("dialogue_rate", "0.5"),
+        ("imbalanced", "audio=0.1+text=0.3+visual=0.5"),
+    }
+    assert {p.name for p in (workdir / "masks").iterdir()} >= {"dialogue_rate.npz"}
+    effective = [float(r.value) for r in results if r.metric == "effective_rate"]
+    assert min(effective) == 0 and 0.2 < max(effective) < 0.6
+
+
+def test_rate_zero_scores_as_full_modality(demo_run):
+    rows = [r for r in read_csv(demo_run[0]) if r["metric"] in ("WA", "UA")]
+    full = {
+        (r["fold"], r["seed"], r["metric"]): r["value"] for r in rows if r["protocol"] == "full"
+    }
+    zero = {
+        (r["fold"], r["seed"], r["metric"]): r["value"]
+        for r in rows
+        if (r["protocol"], r["condition"]) == ("rate", "0.0")
+    }
+    assert zero == full
+
+
+def test_effective_rates_are_those_of_the_saved_masks(demo_run):
+    with np.load(demo_run[0] / "masks" / "rate.npz") as saved:
+        available, conditions = saved["available"], list(saved["conditions"])
+    rates = [1 - available[i].mean() for i in range(len(conditions))]
+    np.testing.assert_allclose(rates, [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 2 / 3], atol=0.04)
+    rows = [
+        r for r in read_csv(demo_run[0]) if r["metric"] == "effective_rate" and r["seed"] == "0"
+    ]
+    for name, rate in zip(conditions, rates, strict=True):
+        mine = [float(r["value"]) for r in rows if r["condition"] == name]
+        assert len(mine) == 5 and np.mean(mine) == pytest.approx(rate, abs=0.02)
+
+
+def test_seeds_can_be_added_to_a_finished_run(tmp_path):
+    def config(seeds):
+        return shrunk(
+            utt_fusion.get_config(),
+            data__source="synthetic",
+            data__label="emotion",
+            data__splits="session",
+            trials__seeds=seeds,
+        )
+
+    train(config(1), tmp_path)
+    before = read_csv(tmp_path)
+    _, text = train(config(2), tmp_path)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["seed"] for line in lines] == [0] * 10 + [1] * 10
+    after = read_csv(tmp_path)
+    assert [r for r in after if r["seed"] == "0"] == before
+    assert {r["seed"] for r in after} == {"0", "1"} and text.count(" epoch ") == 2
+
+
+def test_training_at_a_missing_rate(tmp_path):
+    config = shrunk(demo.get_config(), train__patterns="rate", train__rate=0.4, trials__folds=[0])
+    results, _ = train(config, tmp_path)
+    assert np.isfinite([float(r.value) for r in results]).all()
+
+
+def test_a_diverging_point_does_not_stop_a_sweep(tmp_path):
+    config = shrunk(
+        utt_fusion.get_config(),
+        data__source="synthetic",
+        data__label="valence",
+        data__splits="session",
+        trials__folds=[0, 1],
+    )
+    path = tmp_path / "sweep.py"
+    key = "stages.utt_fusion.learning_rate"
+    path.write_text(f"def sweep():\n    yield {{{key!r}: 1e30}}\n    yield {{{key!r}: 1e-3}}\n")
+    points = load_sweep(path, config)
+    results, text = train(config, tmp_path / "w", points=points)
+    assert "training diverged" in text and "chosen by validation: point 1" in text
+    assert {r.fold for r in results} == {0, 1}
+    rows = list(csv.DictReader((tmp_path / "w" / "sweep.csv").open()))
+    assert [(r["point"], r["chosen"]) for r in rows] == [("0", "0")] * 2 + [("1", "1")] * 2
+
+
 def test_a_checkpoint_goes_on_with_other_padding(tmp_path):
     """Stored are the real trials; a mesh that fills up to more gets copies of the last."""
     checkpoints = GroupCheckpoints(tmp_path, "abc", ["x", "y", "z"])
@@ -267,6 +366,9 @@ def test_divergence_names_trial_stage_and_epoch(tmp_path):
         ({"method": "mmin"}, "unknown method 'mmin'; choose one of: utt_fusion"),
         ({"method": "utt_fusion"}, "needs 'stages.utt_fusion'.*configs/utt_fusion.py"),
         ({"data__source": "files"}, "data.source is 'files'; choose one of: records"),
+        ({"eval__rates": (0.25,)}, "eval.rates is .0.25..; expected different rates of one dec"),
+        ({"eval__protocols": ("nose",)}, "eval.protocols names 'nose'"),
+        ({"train__rate": 1.5}, "train.rate is 1.5"),
         ({"trials__seeds": 0}, "trials.seeds is 0; it must be at least 1"),
         ({"model__classifier": ()}, "model.classifier is ..; expected layer sizes"),
         ({"stages__ifmmin__dropout": 1.0}, "stages.ifmmin.dropout is 1.0"),

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from mmer_jax.errors import UserError
-from mmer_jax.evaluate import FIELDS, Result, read_results
 from mmer_jax.report.scores import Scores, collect
 from mmer_jax.report.sweep import SweepPoint, chosen_point, read_sweep
+from mmer_jax.results import FIELDS, Result, read_results
 
 # Protocols whose conditions end in a number, and how they are written.
 NUMBERED = {"rate": "a rate", "dialogue_rate": "a rate", "noise": "type:level"}

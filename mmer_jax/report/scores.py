@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from mmer_jax.evaluate import Result
 from mmer_jax.metrics import classification_scores
+from mmer_jax.results import Result
 
 POOLED = "missing, pooled"
 COLUMN_MEAN = "missing, mean"

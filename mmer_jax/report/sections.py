@@ -29,9 +29,10 @@ BAND = (
     "data, so take them as a guide."
 )
 RATES = (
-    "A nominal rate is the chance to drop each modality of {unit}; at least one modality is kept, "
-    "so the effective rate, the share of modality slots that the masks removed, falls behind the "
-    "nominal one at high rates."
+    "A nominal rate is the share of modality slots to be missing, {unit}. Every utterance keeps at "
+    "least one modality, so the effective rate, the share that the masks removed, falls behind the "
+    "nominal one at high rates (two thirds is the most of three modalities). All methods have the "
+    "same masks; the predictions under all draws of a rate are scored together."
 )
 
 
@@ -72,7 +73,7 @@ class GroupSections:
         dialogue = protocol == "dialogue_rate"
         self._heading("Missing rates per dialogue" if dialogue else "Missing rates")
         self._tables(tables.rate_tables(self.methods, protocol))
-        unit = "a whole dialogue" if dialogue else "an utterance"
+        unit = "met by every dialogue on its own" if dialogue else "drawn for every utterance"
         self.document.paragraph(RATES.format(unit=unit))
         drawing = rate_curves(self.methods, protocol, self._curve_metrics(protocol))
         caption = f"Scores over the nominal {RATE_PROTOCOLS[protocol]}. {self._band()}"

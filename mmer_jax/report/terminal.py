@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from mmer_jax.evaluate import Result
 from mmer_jax.report import tables
 from mmer_jax.report.merge import plural
 from mmer_jax.report.scores import Condition, collect
+from mmer_jax.results import Result
 
 SECTIONS = (("full", "pattern"), ("average",), ("rate",))  # protocols, with a line between
 

@@ -7,8 +7,8 @@ import pathlib
 
 import numpy as np
 
-from mmer_jax.evaluate import FIELDS
 from mmer_jax.metrics import classification_scores, regression_scores
+from mmer_jax.results import FIELDS
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 MODALITIES = ("audio", "text", "visual")
