@@ -14,5 +14,6 @@ def get_config():
     c.data.clip_std = 0.0
     c.stages.utt_shared.learning_rate = 2e-4
     c.stages.ifmmin.update(constant_epochs=20, decay_epochs=20, learning_rate=2e-4)
+    c.stages.ifmmin.invariance_weight = 100.0
     c.lock()
     return c
