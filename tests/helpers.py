@@ -1,7 +1,9 @@
 """What several test files need: shrunk shipped configs and small feature directories."""
 
+import contextlib
 import io
 import sys
+from unittest import mock
 
 import numpy as np
 from rich.console import Console
@@ -38,10 +40,17 @@ def shrunk(config, **overrides):
     return config
 
 
-def train(config, workdir, console=None, points=None):
-    """run() without a terminal; returns (results, what was printed)."""
+def train(config, workdir, console=None, points=None, report=False):
+    """run() without a terminal; returns (results, what was printed).
+
+    Its figures take longer than the training of these small runs: drawn where `report` asks.
+    """
     text = io.StringIO()
-    results = run(config, workdir, console or Console(file=text, width=200), points)
+    console = console or Console(file=text, width=200)
+    with contextlib.ExitStack() as stack:
+        if not report:
+            stack.enter_context(mock.patch("mmer_jax.report.write_report", lambda *a, **k: "-"))
+        results = run(config, workdir, console, points)
     return results, text.getvalue()
 
 

@@ -41,7 +41,8 @@ def read_csv(workdir):
 @pytest.fixture(scope="module")
 def demo_run(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("demo")
-    results, text = train(shrunk(demo.get_config(), trials__seeds=2), workdir)
+    config = shrunk(demo.get_config(), trials__seeds=2)
+    results, text = train(config, workdir, report=True)
     return workdir, results, text
 
 
@@ -299,7 +300,7 @@ def test_a_diverging_point_does_not_stop_a_sweep(tmp_path):
     results, text = train(config, tmp_path / "w", points=points)
     assert "training diverged" in text and "chosen by validation: point 1" in text
     assert {r.fold for r in results} == {0, 1}
-    rows = list(csv.DictReader((tmp_path / "w" / "sweep.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "w" / "sweep.csv").read_text().splitlines()))
     assert [(r["point"], r["chosen"]) for r in rows] == [("0", "0")] * 2 + [("1", "1")] * 2
 
 
@@ -366,7 +367,7 @@ def test_divergence_names_trial_stage_and_epoch(tmp_path):
         ({"method": "mmin"}, "unknown method 'mmin'; choose one of: utt_fusion"),
         ({"method": "utt_fusion"}, "needs 'stages.utt_fusion'.*configs/utt_fusion.py"),
         ({"data__source": "files"}, "data.source is 'files'; choose one of: records"),
-        ({"eval__rates": (0.25,)}, "eval.rates is .0.25..; expected different rates of one dec"),
+        ({"eval__rates": (0.25,)}, "eval.rates is .0.25.; expected different rates of one dec"),
         ({"eval__protocols": ("nose",)}, "eval.protocols names 'nose'"),
         ({"train__rate": 1.5}, "train.rate is 1.5"),
         ({"trials__seeds": 0}, "trials.seeds is 0; it must be at least 1"),

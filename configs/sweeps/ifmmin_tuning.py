@@ -3,7 +3,8 @@
     python -m mmer_jax.main --config=configs/ifmmin.py --sweep=configs/sweeps/ifmmin_tuning.py \
         --workdir=workdirs/tuning --config.data.root=FEATURE_DIR --config.trials.folds="[1,4,9]"
 
-The last point is configs/ifmmin_paper.py. README, "What was tuned", has the scores.
+The last points are configs/ifmmin_paper.py, and the same with the weight of the invariance loss
+that the released code trains with. README, "What was tuned", has the scores.
 """
 
 RATE, WEIGHT = "stages.ifmmin.learning_rate", "stages.ifmmin.invariance_weight"
@@ -24,3 +25,4 @@ def sweep():
     yield {RATE: 2e-3, WEIGHT: 100.0}
     yield {RATE: 1e-3, WEIGHT: 10.0}
     yield PAPER
+    yield PAPER | {WEIGHT: 1.0}
