@@ -78,6 +78,11 @@ class Student:
         self.programs.predict(self.state.params, self.data, self.feed, self.rows, patterns)
         return time.perf_counter() - start
 
+    def owned_bytes(self) -> int:
+        """What belongs to the trials: parameters, optimiser, best parameters, teacher tensors."""
+        data = self.data._replace(key=None)
+        return sum(leaf.nbytes for leaf in jax.tree.leaves((self.state, data)))
+
     def compiled(self, steps: int = STEPS):
         """The program of so many steps, for its counts of FLOPs and bytes.
 

@@ -1,0 +1,44 @@
+"""The benchmark at toy sizes: that it measures what it says, not how fast it is."""
+
+import json
+import sys
+
+import pytest
+
+from mmer_jax.bench import __main__ as bench
+from mmer_jax.bench import blocks, setting
+
+
+@pytest.fixture
+def small(monkeypatch):
+    sizes = {"audio": (5, 6), "text": (7, 6), "visual": (4, 3)}
+    for module in (setting, bench, blocks):
+        monkeypatch.setattr(module, "ORIGINAL", sizes)
+        monkeypatch.setattr(module, "BATCH", 8)
+    return setting.original_corpus(setting.STEPS * 8)
+
+
+def test_medians_are_over_alternating_calls():
+    calls = []
+    timers = {name: lambda n=name: calls.append(n) or len(calls) for name in "ab"}
+    assert bench.alternate(timers, 3) == {"a": 3, "b": 4}
+    assert calls == list("ababab")
+
+
+@pytest.mark.slow
+def test_figures_and_json(small, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(bench, "original_corpus", lambda n: small)
+    out = tmp_path / "bench.json"
+    parts = ["steps", "evaluation", "memory", "blocks"]
+    monkeypatch.setattr(sys, "argv", ["bench", f"--out={out}", "--repeats=1", "--only", *parts])
+    bench.main()
+    written = json.loads(out.read_text())
+    figures = written["figures"]
+    assert figures["all_over_one"] == pytest.approx(
+        figures["step_all_patterns_ms"] / figures["step_one_pattern_ms"]
+    )
+    rate = figures["pattern_utterances_per_s"] * figures["step_all_patterns_ms"] / 1e3
+    assert rate == pytest.approx(6 * 8)
+    assert figures["temporaries_mib_30_trials"] > figures["temporaries_mib_1_trials"] > 0
+    assert [row["block"].split(":")[0] for row in written["blocks"]][:3] == list(setting.ORIGINAL)
+    assert "blocks, loss and gradient" in capsys.readouterr().out
