@@ -114,9 +114,11 @@ def test_a_sweep_that_is_killed_twice_ends_with_the_same_tables(tmp_path):
         "--config=configs/demo.py",
         "--sweep=configs/sweeps/demo.py",
         "--config.trials.seeds=2",
-        "--config.synthetic.n_utterances=200",
+        "--config.synthetic.n_utterances=120",
         "--config.model.embedding=8",
+        "--config.model.classifier=(8,)",
         "--config.model.cascade=(8,4)",
+        "--config.model.blocks=2",
         "--config.checkpoint.every_seconds=0",
         *(
             f"--config.stages.{stage}.{name}=1"
