@@ -3,6 +3,9 @@
     python -m mmer_jax.main --config=configs/ifmmin.py --workdir=workdirs/ifmmin \
         --config.data.root=FEATURE_DIR
 
+IEMOCAP, four emotions, 10 folds (README): WA/UA 70.0/72.6 with all modalities, 58.7/60.3 in the
+mean of the six missing patterns; 24 minutes on 2 CPU cores beside other jobs.
+
 Networks are the paper's. Learning rates, epochs, the clipping of features and the weight of the
 invariance loss were chosen by validation UA (README, "What was tuned");
 configs/ifmmin_paper.py has the published training settings.

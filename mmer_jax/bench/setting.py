@@ -53,6 +53,7 @@ class Student:
     def __init__(self, corpus: Corpus, n_trials: int, *, training: str = "all"):
         teacher, student = make_stages(original_config(), corpus.spec)
         mesh = mesh_lib.make_mesh(n_trials, BATCH)
+        n_trials = mesh_lib.padded_count(n_trials, mesh)  # as the engine does
         self.feed = Feed(corpus, mesh, placement="device", memory_budget=0)
         data = _trial_data(corpus, student.hyper, n_trials)
         earlier = {"utt_shared": Programs(teacher, corpus.spec, mesh).init(data.key, {}).params}
