@@ -59,10 +59,9 @@ def _blocks():
     params = cascade.init(key, x[0], x[0])["params"]
 
     def cascade_loss(params, x):
-        # The gradient with respect to the input is part of training; here it costs the same.
-        imagined, latents = cascade.apply(
-            {"params": params}, x * params["transition0"]["bias"][:1] + x, x
-        )
+        # In training the gradient goes on into the encoders: so it must reach the input here too.
+        x = x * (1 + params["transition0"]["bias"][0])
+        imagined, latents = cascade.apply({"params": params}, x, x)
         return jnp.mean(imagined**2) + jnp.mean(latents**2)
 
     block = 2 * (width * 256 + 256 * 128 + 128 * 64)
