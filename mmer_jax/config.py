@@ -7,6 +7,7 @@ import json
 
 from ml_collections import ConfigDict, config_dict
 
+from mmer_jax.data.noise import NOISES, SCHEDULES
 from mmer_jax.errors import UserError
 
 
@@ -51,6 +52,14 @@ def base() -> ConfigDict:
     c.train.patterns = "all"  # all | sample (one random pattern per utterance, as published) | rate
     c.train.rate = config_dict.placeholder(object)
     c.train.rate = "uniform"  # for patterns=rate: a missing rate, or drawn per batch from U(0, 1)
+    c.train.noise = "none"  # none | gaussian | impulse: what a pattern takes away is noised instead
+    c.train.noise_steps = 100  # of the schedule; every batch draws one of them
+
+    c.noise = ConfigDict()  # the schedule of noise, in training and evaluation (METHODS §4)
+    c.noise.schedule = "scaled_linear"  # linear | scaled_linear | cosine | sigmoid
+    c.noise.beta_start = 0.01
+    c.noise.beta_end = 0.5
+    c.noise.impulse_threshold = 0.7  # impulses stand where a uniform number exceeds it
 
     c.trials = ConfigDict()
     c.trials.folds = config_dict.placeholder(object)
@@ -60,11 +69,13 @@ def base() -> ConfigDict:
 
     c.eval = ConfigDict()
     c.eval.batch_size = 256
-    c.eval.protocols = ("full", "pattern", "rate")  # and dialogue_rate, imbalanced
+    c.eval.protocols = ("full", "pattern", "rate")  # and dialogue_rate, imbalanced, noise
     c.eval.rates = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
     c.eval.imbalanced = ()  # for protocol imbalanced: ((0.1, 0.5, 0.7), ...), by modality
     c.eval.mask_draws = 5  # masks at each rate; their predictions are scored together
     c.eval.mask_seed = 0
+    c.eval.noise = ("gaussian",)  # for protocol noise: and impulse
+    c.eval.noise_levels = (20, 40, 60, 80, 100)  # steps of the schedule
 
     c.mesh = ConfigDict()
     c.mesh.devices = 0  # how many of the devices to use; 0: all
@@ -116,6 +127,8 @@ INCIDENTAL = (
     "eval.imbalanced",
     "eval.mask_draws",
     "eval.mask_seed",
+    "eval.noise",
+    "eval.noise_levels",
     "trials.folds",
     "trials.seeds",
     "log.tensorboard",
@@ -163,17 +176,21 @@ def check_values(config: ConfigDict) -> None:
         "data.placement": ("auto", "device", "stream"),
         "data.task": ("auto", "classification", "regression"),
         "train.patterns": ("all", "sample", "rate"),
+        "train.noise": ("none", *NOISES),
+        "noise.schedule": SCHEDULES,
         "model.pooling": ("maxpool", "last", "attention"),
+        "model.backward_cascade": ("own", "shared", "none"),
     }
     values = flat(config)
     for key, allowed in choices.items():
-        if values[key] not in allowed:
+        if key in values and values[key] not in allowed:
             raise UserError(f"{key} is '{values[key]}'; choose one of: {', '.join(allowed)}")
     bounds = {
         "trials.seeds": 1,
         "trials.max_parallel": 0,
         "eval.batch_size": 1,
         "eval.mask_draws": 1,
+        "train.noise_steps": 1,
         "model.embedding": 1,
         "mesh.devices": 0,
         "mesh.data": 0,

@@ -9,6 +9,7 @@ import numpy as np
 from mmer_jax import metrics
 from mmer_jax.checkpoint import Finished, load_final
 from mmer_jax.data.corpus import Corpus
+from mmer_jax.data.noise import NoiseDraw
 from mmer_jax.data.protocols import RATES, Condition, effective_rate
 from mmer_jax.experiment import Experiment, GroupArrays
 from mmer_jax.results import Result
@@ -50,13 +51,18 @@ def evaluate_trials(
             tests = [fold.test for fold in arrays.folds]
             rows = arrays.evaluation_tables(tests)
             data = arrays.trial_data(0)
-            outputs = programs.predict(params, data, experiment.feed, rows, patterns)
-            for trial, test, output in zip(part, tests, outputs, strict=False):
+            outputs = {
+                draw: programs.predict(
+                    params, data, experiment.feed, rows, patterns, experiment.noise(draw)
+                )
+                for draw in dict.fromkeys(draw for c in conditions for draw in c.noise)
+            }
+            for i, (trial, test) in enumerate(zip(part, tests, strict=True)):
                 results += score_trial(
                     experiment.corpus,
                     trial,
                     test,
-                    output[:, : len(test)],
+                    {draw: output[i, :, : len(test)] for draw, output in outputs.items()},
                     conditions,
                     method=experiment.config.method,
                 )
@@ -98,7 +104,7 @@ def score_trial(
     corpus: Corpus,
     trial: Trial,
     rows: np.ndarray,
-    outputs: np.ndarray,
+    outputs: Mapping[NoiseDraw | None, np.ndarray],
     conditions: Sequence[Condition],
     *,
     method: str,
@@ -109,7 +115,8 @@ def score_trial(
     Args:
       corpus: for labels and names.
       rows: [n] rows that were scored.
-      outputs: [K, n, C] logits (or [K, n, 1] values) under `needed_patterns(conditions)`.
+      outputs: for each noise of the conditions [K, n, C] logits (or [K, n, 1] values) under
+        `needed_patterns(conditions)`.
       conditions: what to score.
     """
     index = {int(code): k for k, code in enumerate(_codes(needed_patterns(conditions)))}
@@ -117,7 +124,12 @@ def score_trial(
     for condition in conditions:
         codes = _codes(condition.available[:, rows])
         which = np.vectorize(index.__getitem__, otypes=[np.intp])(codes)
-        output = outputs[which, np.arange(len(rows))]  # [draws, n, C]
+        output = np.stack(  # [draws, n, C]
+            [
+                outputs[d][k, np.arange(len(rows))]
+                for d, k in zip(condition.noise, which, strict=True)
+            ]
+        )
         labels = np.tile(corpus.labels[rows], len(output))
         scores = _scores(corpus, labels, output.reshape(len(labels), -1))
         if condition.protocol in RATES:

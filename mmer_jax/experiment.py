@@ -17,7 +17,9 @@ from mmer_jax import mesh as mesh_lib
 from mmer_jax.checkpoint import pad_trials
 from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.feed import Feed
+from mmer_jax.data.noise import Noise, NoiseDraw, corruption
 from mmer_jax.data.normalize import Statistics, fold_statistics, label_statistics
+from mmer_jax.data.protocols import SPLIT
 from mmer_jax.data.splits import Fold
 from mmer_jax.methods import make_stages
 from mmer_jax.methods.stage import Stage
@@ -59,6 +61,10 @@ class Experiment:
         )
         self._programs: dict[str, dict[str, Programs]] = {}
 
+    def noise(self, draw: NoiseDraw | None) -> Noise | None:
+        """A draw's noise of every utterance of the corpus, [N]."""
+        return None if draw is None else draw.of_corpus(self.corpus.ids, self.config.noise, SPLIT)
+
     def stages(self, point: Point) -> tuple[Stage, ...]:
         """The stages whose shapes `point` shares; its hyper-parameters are `point_stages`'."""
         return self._stages[point.program_key]
@@ -71,8 +77,13 @@ class Experiment:
         """Compiled once for all points of the same `program_key`."""
         mine = self._programs.setdefault(point.program_key, {})
         if stage.name not in mine:
-            patterns = point.config.train.patterns
-            mine[stage.name] = Programs(stage, self.corpus.spec, self.mesh, training=patterns)
+            mine[stage.name] = Programs(
+                stage,
+                self.corpus.spec,
+                self.mesh,
+                training=point.config.train.patterns,
+                corruption=corruption(point.config),
+            )
         return mine[stage.name]
 
 

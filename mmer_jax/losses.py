@@ -42,6 +42,11 @@ def task_loss(logits: Float[Array, "B C"], labels: Num[Array, " B"]) -> Float[Ar
     return squared_error(predictions=logits, labels=labels)
 
 
+def task_losses(logits: Float[Array, "K B C"], labels: Num[Array, " B"]) -> Float[Array, "K B"]:
+    """`task_loss` under each of K patterns."""
+    return jax.vmap(task_loss, in_axes=(0, None))(logits, labels)
+
+
 def cmd(
     x: Float[Array, "Bx h"],
     y: Float[Array, "By h"],

@@ -20,6 +20,7 @@ from mmer_jax import metrics
 from mmer_jax.data.corpus import CorpusSpec
 from mmer_jax.data.feed import Feed, Piece, Resident
 from mmer_jax.data.missing import full_pattern, missing_patterns
+from mmer_jax.data.noise import Corruption, Noise, add_noise
 from mmer_jax.methods.stage import Batch, Hyper, Params, Stage
 from mmer_jax.optimizer import decay_factor, make_optimizer
 
@@ -57,8 +58,11 @@ def make_batch(
     slots: Int[Array, " B"],
     rows: Int[Array, " B"],
     patterns: np.ndarray,
+    noise: Noise | None = None,
 ) -> Batch:
     """The batch of one trial: gathered, normalised by its fold, under the patterns [K, M].
+
+    With `noise` [B] what a pattern takes away is noised instead of absent.
 
     Real-valued labels are standardised as well, or the loss terms' weights would depend on the
     label's unit; `_in_label_units` leads back.
@@ -66,7 +70,7 @@ def make_batch(
     real = rows >= 0
     slots = jnp.maximum(slots, 0)
     present = resident.present[slots]
-    features, lengths = {}, {}
+    features, lengths, noisy = {}, {}, {}
     for i, m in enumerate(spec.modalities):
         x = resident.features[m.name][slots].astype(jnp.float32)
         mean, std = (jnp.expand_dims(s[m.name], range(x.ndim - 1)) for s in (trial.mean, trial.std))
@@ -77,6 +81,8 @@ def make_batch(
             lengths[m.name] = resident.lengths[m.name][slots]
             usable = usable[:, None] & (jnp.arange(m.max_steps)[None] < lengths[m.name][:, None])
         features[m.name] = jnp.where(usable[..., None], x, 0.0)
+        if noise is not None:
+            noisy[m.name] = jnp.where(usable[..., None], add_noise(noise, x, i), 0.0)
     labels = resident.labels[slots]
     if not spec.is_classification:
         labels = (labels - trial.label_mean) / trial.label_std
@@ -87,6 +93,7 @@ def make_batch(
         labels=labels,
         weights=real.astype(jnp.float32),
         available=jnp.asarray(patterns)[:, None, :] & present[None],
+        noisy=None if noise is None else noisy,
         frozen={name: tensor[jnp.maximum(rows, 0)] for name, tensor in trial.frozen.items()},
         constants=trial.constants,
     )
@@ -101,9 +108,18 @@ class Programs:
       mesh: trials and batches are divided over it.
       training: what a stage that trains on missing patterns sees in a step: "all" patterns of every
         utterance, a "sample" of one for each, or one at a missing "rate".
+      corruption: what such a stage meets, in training and validation, instead of absent modalities.
     """
 
-    def __init__(self, stage: Stage, spec: CorpusSpec, mesh: Mesh, *, training: str = "all"):
+    def __init__(
+        self,
+        stage: Stage,
+        spec: CorpusSpec,
+        mesh: Mesh,
+        *,
+        training: str = "all",
+        corruption: Corruption | None = None,
+    ):
         self._stage = stage
         self._spec = spec
         self._mesh = mesh
@@ -111,6 +127,7 @@ class Programs:
         missing = stage.patterns == "missing"
         self.patterns = missing_patterns(n_modalities) if missing else full_pattern(n_modalities)
         self._training = training if missing else "all"
+        self._corruption = corruption if missing else None
         settings = stage.settings
         self._optimizer = make_optimizer(
             b1=settings.b1, weight_decay=settings.weight_decay, clip=settings.clip
@@ -186,11 +203,20 @@ class Programs:
         return trials._replace(frozen=frozen, constants=self._constants(earlier))
 
     def predict(
-        self, params: Params, trials: TrialData, feed: Feed, rows: np.ndarray, patterns: np.ndarray
+        self,
+        params: Params,
+        trials: TrialData,
+        feed: Feed,
+        rows: np.ndarray,
+        patterns: np.ndarray,
+        noise: Noise | None = None,
     ) -> np.ndarray:
-        """Logits [T, K, S·B, C] of rows [S, T, B] under patterns [K, M]."""
+        """Logits [T, K, S·B, C] of rows [S, T, B] under patterns [K, M].
+
+        With `noise` [N] of the corpus what a pattern takes away is noised instead of absent.
+        """
         parts = [
-            np.asarray(self._predict(params, trials, piece, jnp.asarray(patterns)))
+            np.asarray(self._predict(params, trials, piece, jnp.asarray(patterns), noise))
             for piece in feed.pieces(rows)
         ]
         logits = np.concatenate(parts)[: len(rows)]  # [S, T, K, B, C]
@@ -243,7 +269,10 @@ class Programs:
         real = jnp.any(rows >= 0)
         key = jax.random.fold_in(trial.key, 1 + state.step)
         pattern_key, loss_key = jax.random.split(key)
-        batch = make_batch(self._spec, resident, trial, slots, rows, self.patterns)
+        noise = None
+        if self._corruption:
+            noise = self._corruption.of_batch(jax.random.fold_in(key, 2), len(rows))
+        batch = make_batch(self._spec, resident, trial, slots, rows, self.patterns, noise)
         if self._training == "sample":
             batch = batch._replace(available=_sample_pattern(pattern_key, batch))
         elif self._training == "rate":
@@ -271,7 +300,10 @@ class Programs:
             slots, rows = inputs
 
             def one_trial(params, trial, slots, rows):
-                batch = make_batch(self._spec, piece.resident, trial, slots, rows, self.patterns)
+                noise = self._corruption.of_rows(rows) if self._corruption else None
+                batch = make_batch(
+                    self._spec, piece.resident, trial, slots, rows, self.patterns, noise
+                )
                 outputs = self._in_label_units(self._stage.predict(params, batch), trial)
                 labels = self._in_label_units(batch.labels, trial)
                 return metrics.score_counts(outputs, labels, batch.weights)
@@ -315,9 +347,10 @@ class Programs:
             lambda inputs: jax.vmap(one_trial)(earlier, trials, *inputs), (piece.slots, piece.rows)
         )
 
-    def _predict_steps(self, params, trials, piece: Piece, patterns):
+    def _predict_steps(self, params, trials, piece: Piece, patterns, noise):
         def one_trial(params, trial, slots, rows):
-            batch = make_batch(self._spec, piece.resident, trial, slots, rows, patterns)
+            mine = None if noise is None else noise.take(jnp.maximum(rows, 0))
+            batch = make_batch(self._spec, piece.resident, trial, slots, rows, patterns, mine)
             return self._in_label_units(self._stage.predict(params, batch), trial)
 
         return jax.lax.map(

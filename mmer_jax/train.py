@@ -159,7 +159,9 @@ def _test(
 ) -> list[Result]:
     """Test scores of the trials, once: as long as nothing about them changes they are read back."""
     path, stamp_path = workdir / "results.csv", workdir / "evaluated.json"
-    settings = {k: v for k, v in flat(experiment.config).items() if k.startswith("eval.")}
+    settings = {
+        k: v for k, v in flat(experiment.config).items() if k.startswith(("eval.", "noise."))
+    }
     stamp = json.dumps({"trials": [trial.key for trial in trials], "eval": settings}, indent=1)
     if path.exists() and stamp_path.exists() and stamp_path.read_text() == stamp:
         return read_results(path)

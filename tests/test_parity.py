@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mmer_jax import parity
+from mmer_jax.parity import __main__ as parity
 
 FILES = ("cmd", "encoders", "utt_fusion", "utt_shared", "ifmmin")
 

@@ -6,7 +6,7 @@ corpus has left in each of its draws. `save_masks` writes them beside the result
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,10 @@ from mmer_jax.data.missing import (
     missing_patterns,
     utterance_masks,
 )
+from mmer_jax.data.noise import NOISES, NoiseDraw
 from mmer_jax.errors import UserError
 
-PROTOCOLS = ("full", "pattern", "rate", "dialogue_rate", "imbalanced")
+PROTOCOLS = ("full", "pattern", "rate", "dialogue_rate", "imbalanced", "noise")
 RATES = ("rate", "dialogue_rate", "imbalanced")  # those whose masks are drawn
 SPLIT = "test"
 
@@ -34,11 +35,13 @@ class Condition:
       protocol: one of `PROTOCOLS`.
       name: results.csv's `condition`.
       available: [draws, N, M] bool over the whole corpus.
+      noise: of each draw, what stands in for what is not available; None: it is absent.
     """
 
     protocol: str
     name: str
     available: np.ndarray
+    noise: tuple[NoiseDraw | None, ...]
 
 
 def make_conditions(corpus: Corpus, settings) -> list[Condition]:
@@ -65,6 +68,8 @@ def make_conditions(corpus: Corpus, settings) -> list[Condition]:
             for rates in _imbalanced_rates(settings, names):
                 name = "+".join(f"{m}={r:.1f}" for m, r in zip(names, rates, strict=True))
                 found.append(_drawn(protocol, name, rates, corpus, settings))
+        elif protocol == "noise":
+            found += _noised(corpus, settings)
         else:
             raise UserError(
                 f"eval.protocols names '{protocol}'; choose some of: {', '.join(PROTOCOLS)}"
@@ -81,12 +86,14 @@ def effective_rate(condition: Condition, corpus: Corpus, rows: np.ndarray) -> fl
 
 def mask_digests(conditions: Sequence[Condition], corpus: Corpus) -> dict[str, str]:
     """Protocol -> hex digest of its masks, ids and conditions: equal where results compare."""
-    hashes = {c.protocol: hashlib.sha256() for c in conditions if c.protocol in RATES}
+    drawn = (*RATES, "noise")
+    hashes = {c.protocol: hashlib.sha256() for c in conditions if c.protocol in drawn}
     for protocol, digest in hashes.items():
         digest.update("\n".join(map(str, corpus.ids)).encode())
         for c in conditions:
             if c.protocol == protocol:
                 digest.update(c.name.encode())
+                digest.update("".join(str(draw) for draw in c.noise if draw).encode())
                 digest.update(np.packbits(c.available).tobytes())
     return {protocol: digest.hexdigest()[:16] for protocol, digest in hashes.items()}
 
@@ -108,7 +115,9 @@ def save_masks(folder: Path, conditions: Sequence[Condition], corpus: Corpus) ->
 def _fixed(protocol: str, patterns: np.ndarray, corpus: Corpus) -> list[Condition]:
     shape = (1, len(corpus), len(corpus.spec.names))
     return [
-        Condition(protocol, condition_name(p, corpus.spec.names), np.broadcast_to(p, shape))
+        Condition(
+            protocol, condition_name(p, corpus.spec.names), np.broadcast_to(p, shape), (None,)
+        )
         for p in patterns
     ]
 
@@ -127,7 +136,28 @@ def _drawn(protocol: str, name: str, rates, corpus: Corpus, settings) -> Conditi
             draws.append(dialogue_masks(corpus.ids, dialogues, len(rates), rates[0], **key))
         else:
             draws.append(utterance_masks(corpus.ids, rates, **key))
-    return Condition(protocol, name, np.stack(draws))
+    return Condition(protocol, name, np.stack(draws), (None,) * len(draws))
+
+
+def _noised(corpus: Corpus, settings) -> Iterator[Condition]:
+    """Type and level: all missing patterns, pooled, with noise where something is missing."""
+    patterns = missing_patterns(len(corpus.spec.names))
+    masks = np.broadcast_to(patterns[:, None], (len(patterns), len(corpus), patterns.shape[1]))
+    for kind in settings.noise:
+        if kind not in NOISES:
+            raise UserError(f"eval.noise holds '{kind}'; choose some of: {', '.join(NOISES)}")
+        for level in settings.noise_levels:
+            if not isinstance(level, int) or level < 1:
+                raise UserError(
+                    f"eval.noise_levels holds {level!r}; a level is a number of steps, at least 1"
+                )
+            draws = [
+                NoiseDraw(kind, level, settings.mask_seed, draw)
+                for draw in range(settings.mask_draws)
+            ]
+            available = np.concatenate([masks] * len(draws))
+            noise = tuple(draw for draw in draws for _ in patterns)
+            yield Condition("noise", f"{kind}:{level}", available, noise)
 
 
 def _imbalanced_rates(settings, names: Sequence[str]):

@@ -80,7 +80,7 @@ def encoder(state: StateDict) -> dict[str, Any]:
 
 
 def networks(states: Mapping[str, StateDict]) -> dict[str, Any]:
-    """The parameters of utt_fusion, utt_shared or ifmmin from their networks' state dicts."""
+    """The parameters of utt_fusion, utt_shared, mmin or ifmmin from their networks' state dicts."""
     params = {
         f"encoder_{modality}": encoder(states[letter])
         for modality, letter in LETTERS.items()
@@ -90,6 +90,7 @@ def networks(states: Mapping[str, StateDict]) -> dict[str, Any]:
     for name in ("Shared", "invariant"):
         if name in states:
             params["shared"] = shared(states[name])
-    if "AE" in states:
-        params["cascade"] = cascade(states["AE"])
+    for name, ours in (("AE", "cascade"), ("AE_cycle", "backward_cascade")):
+        if name in states:
+            params[ours] = cascade(states[name])
     return params

@@ -2,12 +2,14 @@
 
 from mmer_jax.data.corpus import CorpusSpec
 from mmer_jax.errors import UserError
-from mmer_jax.methods import ifmmin, utt_fusion, utt_shared
+from mmer_jax.methods import augmentation, ifmmin, mmin, utt_fusion, utt_shared
 from mmer_jax.methods.stage import Stage
 
 METHODS = {
     "utt_fusion": utt_fusion.stages,
     "utt_shared": utt_shared.stages,
+    "augmentation": augmentation.stages,
+    "mmin": mmin.stages,
     "ifmmin": ifmmin.stages,
 }
 
@@ -15,6 +17,14 @@ METHODS = {
 NEEDS = {
     "utt_fusion": ("stages.utt_fusion",),
     "utt_shared": ("stages.utt_shared",),
+    "augmentation": ("stages.utt_fusion", "stages.augmentation"),
+    "mmin": (
+        "stages.utt_fusion",
+        "stages.mmin",
+        "model.cascade",
+        "model.blocks",
+        "model.backward_cascade",
+    ),
     "ifmmin": ("stages.utt_shared", "stages.ifmmin", "model.cascade", "model.blocks"),
 }
 

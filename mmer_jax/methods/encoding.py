@@ -1,7 +1,8 @@
 """Encode once: two embeddings per modality, the present one and the absent one.
 
 A missing modality enters its encoder as the same zeros for every utterance, so its embedding is one
-vector, computed once a batch. A pattern then is a `where` over the two.
+vector, computed once a batch; a noisy one is encoded once per utterance. A pattern then is a
+`where` over the two.
 """
 
 import jax
@@ -46,20 +47,33 @@ class ModalityEncoders:
 
     def __call__(
         self, params: Params, batch: Batch, dropout=None, key: Array | None = None
-    ) -> tuple[Float[Array, "B M h"], Float[Array, "M h"]]:
-        """(embeddings of the batch, embeddings of an absent modality)."""
+    ) -> tuple[Float[Array, "B M h"], Float[Array, "... M h"]]:
+        """(embeddings of the batch, embeddings of what a pattern takes away).
+
+        The latter are [M, h], of absent modalities, or [B, M, h] where noise stands in for them:
+        one noisy encoding of each utterance, whatever the number of patterns.
+        """
+        absent_key = None if key is None else jax.random.fold_in(key, len(self.spec.modalities))
+        absent = self.absent(params, dropout, absent_key)
+        if batch.noisy is None:
+            return self._embeddings(params, batch, batch.features, dropout, key), absent
+        both = jax.tree.map(lambda *x: jnp.concatenate(x), batch.features, batch.noisy)
+        embeddings = self._embeddings(params, batch, both, dropout, key)
+        present, noisy = jnp.split(embeddings, 2)
+        return present, jnp.where(batch.present[..., None], noisy, absent[None])
+
+    def _embeddings(self, params, batch, features, dropout, key) -> Float[Array, "n M h"]:
+        """Of all utterances, or of n = 2B: the utterances and their noisy versions."""
         embeddings = []
         for i, m in enumerate(self.spec.modalities):
-            steps = None
+            x, steps = features[m.name], None
             if m.is_sequence:
                 given = batch.lengths[m.name] if self.pad_masking else m.max_steps
                 steps = jnp.broadcast_to(given, len(batch.weights))
+                steps = jnp.tile(steps, len(x) // len(steps))
             rngs = {} if key is None else {"dropout": jax.random.fold_in(key, i)}
-            x = batch.features[m.name]
             embeddings.append(self._encode(params, m, x, steps, dropout, rngs))
-        if key is not None:
-            key = jax.random.fold_in(key, len(self.spec.modalities))
-        return jnp.stack(embeddings, axis=1), self.absent(params, dropout, key)
+        return jnp.stack(embeddings, axis=1)
 
     def absent(self, params: Params, dropout=None, key: Array | None = None) -> Float[Array, "M h"]:
         """The embeddings of absent modalities alone."""
@@ -89,9 +103,12 @@ class ModalityEncoders:
 def choose(
     available: Bool[Array, "... B M"],
     present: Float[Array, "B M h"],
-    absent: Float[Array, "M h"],
+    absent: Float[Array, "... M h"],
 ) -> Float[Array, "... B M h"]:
-    """The embeddings under patterns: present ones where available, else the absent ones."""
+    """The embeddings under patterns: present ones where available, else the absent ones.
+
+    `absent` is [M, h], or [B, M, h] where it is noise that differs from utterance to utterance.
+    """
     shape = (*available.shape, present.shape[-1])
     return jnp.where(
         available[..., None], jnp.broadcast_to(present, shape), jnp.broadcast_to(absent, shape)

@@ -21,9 +21,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmer_jax.data.corpus import CorpusSpec
-from mmer_jax.losses import mean_over_patterns, task_loss
+from mmer_jax.losses import mean_over_patterns, task_losses
 from mmer_jax.methods import utt_shared
 from mmer_jax.methods.encoding import ModalityEncoders, choose, flatten
+from mmer_jax.methods.imagination import slot_error, teacher_constants, teacher_target
 from mmer_jax.methods.stage import Batch, Params, Stage
 from mmer_jax.nn.cascade import InvariantCascade
 from mmer_jax.nn.heads import FcClassifier, SharedEncoder
@@ -33,9 +34,9 @@ class Encoded(NamedTuple):
     """All that the patterns choose from, of the batch and of an absent modality."""
 
     present: Float[Array, "B M h"]
-    absent: Float[Array, "M h"]
+    absent: Float[Array, "... M h"]
     present_invariant: Float[Array, "B M h"]
-    absent_invariant: Float[Array, "M h"]
+    absent_invariant: Float[Array, "... M h"]
 
 
 class Imagination(NamedTuple):
@@ -87,13 +88,7 @@ class IFMMIN:
         }
 
     def constants(self, earlier: dict[str, Params]) -> dict[str, Array]:
-        return {"teacher_absent": self.encoders.absent(earlier["utt_shared"])}
-
-    def target(self, batch: Batch) -> Float[Array, "K B M h"]:
-        """The teacher on the complement: missing modalities true, available ones absent."""
-        complement = batch.present[None] & ~batch.available
-        frozen, absent = batch.frozen["teacher_embeddings"], batch.constants["teacher_absent"]
-        return choose(complement, frozen, absent)
+        return teacher_constants(self.encoders, earlier["utt_shared"])
 
     # ---- the student ----
 
@@ -129,17 +124,11 @@ class IFMMIN:
         encoder_key, classifier_key = jax.random.split(key)
         encoded = self.encode(params, batch, hyper["encoder_dropout"], encoder_key)
         out = self.imagine(params, encoded, batch.available, hyper["dropout"], classifier_key)
-        rows = jnp.where(batch.available.any(axis=-1), batch.weights[None], 0.0)
-        # What the corpus never had cannot be a target.
-        slots = jnp.where(batch.present[None], rows[..., None], 0.0)
-        imagination = jnp.mean((out.imagined - self.target(batch)) ** 2, axis=-1)
-        goal = batch.frozen["teacher_invariants"][None]
-        invariance = jnp.mean((out.invariants - goal) ** 2, axis=-1)
-        task = jax.vmap(task_loss, in_axes=(0, None))(out.logits, batch.labels)
+        task = task_losses(out.logits, batch.labels)
         terms = {
-            "task": mean_over_patterns(task, rows),
-            "imagination": mean_over_patterns(imagination, slots),
-            "invariance": mean_over_patterns(invariance, slots),
+            "task": mean_over_patterns(task, batch.pattern_weights),
+            "imagination": slot_error(out.imagined, teacher_target(batch), batch),
+            "invariance": slot_error(out.invariants, batch.frozen["teacher_invariants"], batch),
         }
         total = (
             terms["task"]

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from mmer_jax.config import is_hyper
@@ -27,6 +28,8 @@ class Batch(NamedTuple):
       labels: [B], int32 classes or float32.
       weights: [B], 1, or 0 for the rows that fill up the last batch.
       available: [K, B, M], what each pattern leaves; never more than `present`.
+      noisy: as `features`, under noise: stands in for what a pattern takes away. None: nothing
+        does, it is absent.
       frozen: this batch's rows of what `Stage.prepare` returned.
       constants: what `Stage.constants` returned.
     """
@@ -37,8 +40,14 @@ class Batch(NamedTuple):
     labels: Num[Array, " B"]
     weights: Float[Array, " B"]
     available: Bool[Array, "K B M"]
+    noisy: dict[str, Float[Array, "B ..."]] | None
     frozen: dict[str, Float[Array, "B ..."]]
     constants: dict[str, Array]
+
+    @property
+    def pattern_weights(self) -> Float[Array, "K B"]:
+        """`weights` of each pattern; 0 where it leaves an utterance nothing."""
+        return jnp.where(self.available.any(axis=-1), self.weights[None], 0.0)
 
 
 @dataclasses.dataclass(frozen=True)

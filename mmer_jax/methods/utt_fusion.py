@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mmer_jax.data.corpus import CorpusSpec
-from mmer_jax.losses import task_loss, weighted_mean
+from mmer_jax.losses import mean_over_patterns, task_losses
 from mmer_jax.methods.encoding import ModalityEncoders, choose, flatten
 from mmer_jax.methods.stage import Stage
 from mmer_jax.nn.heads import FcClassifier
@@ -37,9 +37,9 @@ class UttFusion:
     def loss(self, params, batch, key, hyper):
         encoder_key, classifier_key = jax.random.split(key)
         present, absent = self.encoders(params, batch, hyper["encoder_dropout"], encoder_key)
-        embeddings = choose(batch.available[0], present, absent)
+        embeddings = choose(batch.available, present, absent)
         logits = self.classify(params, embeddings, hyper["dropout"], classifier_key)
-        task = weighted_mean(task_loss(logits, batch.labels), batch.weights)
+        task = mean_over_patterns(task_losses(logits, batch.labels), batch.pattern_weights)
         return task, {"task": task}
 
     def predict(self, params, batch):

@@ -1,5 +1,7 @@
 """The imagination cascade: residual autoencoders that turn what is there into what is missing."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 from jaxtyping import Array, Float
 
@@ -27,30 +29,58 @@ class Autoencoder(nn.Module):
         return x, latent
 
 
-class InvariantCascade(nn.Module):
-    """IF-MMIN's cascade (Zuo et al. 2023, §2.3): the invariant feature enters every block.
+class Cascade(nn.Module):
+    """N autoencoders in a row and a transition; what goes on from block to block is the subclass's.
 
-    x_0 = embeddings; x_{n+1} = AE_n(x_n + invariant). Returns the imagined embeddings, a
-    transition of the last x, and the blocks' latents side by side. The blocks' weights are stacked
-    [n_blocks, ...] and scanned over, which compiles a fifth of the program.
+    The blocks' weights are stacked [n_blocks, ...] and scanned over, which compiles a fifth of the
+    program.
     """
 
     layers: tuple[int, ...]
     n_blocks: int
 
-    @nn.compact
-    def __call__(
-        self, embeddings: Float[Array, "... D"], invariant: Float[Array, "... D"]
+    def _run(
+        self,
+        block: Callable[[Autoencoder, Array], tuple[Array, Array]],
+        first: Float[Array, "... D"],
     ) -> tuple[Float[Array, "... D"], Float[Array, "... nz"]]:
-        shape, dim = embeddings.shape[:-1], embeddings.shape[-1]
-        embeddings, invariant = embeddings.reshape(-1, dim), invariant.reshape(-1, dim)
+        """(the transition of the last block's result, the blocks' latents side by side)."""
+        shape, dim = first.shape[:-1], first.shape[-1]
         blocks = nn.scan(
-            lambda autoencoder, x, _: autoencoder(x + invariant),
+            lambda autoencoder, x, _: block(autoencoder, x),
             variable_axes={"params": 0},
             split_rngs={"params": True},
             length=self.n_blocks,
         )
-        x, latents = blocks(Autoencoder(self.layers, name="blocks"), embeddings, None)
+        x, latents = blocks(Autoencoder(self.layers, name="blocks"), first.reshape(-1, dim), None)
         imagined = Linear(dim, name="transition1")(nn.relu(Linear(dim, name="transition0")(x)))
         latents = latents.swapaxes(0, 1)  # [blocks, rows, z] -> [rows, blocks, z]
         return imagined.reshape(*shape, dim), latents.reshape(*shape, -1)
+
+
+class ResidualCascade(Cascade):
+    """MMIN's cascade (Zhao et al. 2021, §3.2): x_0 = embeddings; x_{n+1} = x_n + AE_n(x_n)."""
+
+    @nn.compact
+    def __call__(
+        self, embeddings: Float[Array, "... D"]
+    ) -> tuple[Float[Array, "... D"], Float[Array, "... nz"]]:
+        def block(autoencoder, x):
+            out, latent = autoencoder(x)
+            return x + out, latent
+
+        return self._run(block, embeddings)
+
+
+class InvariantCascade(Cascade):
+    """IF-MMIN's cascade (Zuo et al. 2023, §2.3): the invariant feature enters every block.
+
+    x_0 = embeddings; x_{n+1} = AE_n(x_n + invariant).
+    """
+
+    @nn.compact
+    def __call__(
+        self, embeddings: Float[Array, "... D"], invariant: Float[Array, "... D"]
+    ) -> tuple[Float[Array, "... D"], Float[Array, "... nz"]]:
+        invariant = invariant.reshape(-1, invariant.shape[-1])
+        return self._run(lambda autoencoder, x: autoencoder(x + invariant), embeddings)
