@@ -180,6 +180,9 @@ def check_values(config: ConfigDict) -> None:
         "noise.schedule": SCHEDULES,
         "model.pooling": ("maxpool", "last", "attention"),
         "model.backward_cascade": ("own", "shared", "none"),
+        "quirks.attention": ("modalities", "batch"),
+        "quirks.kl": ("mean", "sum"),
+        "quirks.latent": ("mean", "sample"),
     }
     values = flat(config)
     for key, allowed in choices.items():

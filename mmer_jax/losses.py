@@ -4,6 +4,8 @@ Terms of an utterance come back elementwise and the caller reduces them with `we
 of a batch (CMD) take the weights themselves. Denominators are safe and gradients finite everywhere.
 """
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -74,6 +76,31 @@ def cmd(
         total += _safe_norm(_mean(x_power, x_weights) - _mean(y_power, y_weights))
     # A side without a single row has no moments to match.
     return jnp.where(_has_rows(x_weights) & _has_rows(y_weights), total, 0.0)
+
+
+def cmd_of_pairs(features: Float[Array, "B M h"], weights: Num[Array, "B M"]) -> Float[Array, ""]:
+    """Mean over the pairs of modalities of the CMD between their batches (IF-MMIN, §2.2)."""
+    pairs = itertools.combinations(range(features.shape[1]), 2)
+    return jnp.mean(
+        jnp.stack(
+            [
+                cmd(
+                    features[:, i],
+                    features[:, j],
+                    x_weights=weights[:, i],
+                    y_weights=weights[:, j],
+                )
+                for i, j in pairs
+            ]
+        )
+    )
+
+
+def kl_to_normal(
+    mean: Float[Array, "... z"], log_variance: Float[Array, "... z"]
+) -> Float[Array, "..."]:
+    """KL divergence in nats of N(mean, variance) from N(0, 1), summed over z."""
+    return -0.5 * jnp.sum(1 + log_variance - mean**2 - jnp.exp(log_variance), axis=-1)
 
 
 def _has_rows(weights):

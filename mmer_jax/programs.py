@@ -282,6 +282,8 @@ class Programs:
         direction, optimizer = self._optimizer.update(gradients, state.optimizer, state.params)
         rate = factor * trial.hyper["learning_rate"]
         params = jax.tree.map(lambda p, d: p - rate * d, state.params, direction)
+        if "statistics" in terms:
+            params["statistics"] = terms.pop("statistics")
         # A trial with fewer batches than its neighbours waits for them unchanged.
         params, optimizer, step = jax.tree.map(
             lambda new, old: jnp.where(real, new, old),

@@ -68,6 +68,32 @@ def cascade(state: StateDict) -> dict[str, Any]:
     }
 
 
+def vae_encoder(state: StateDict) -> dict[str, Any]:
+    """The encoder of NMER's VAE: torch.nn.TransformerEncoderLayer's tensors, μ and log σ²."""
+    params = {"mean": linear(state, "fc_mu"), "log_variance": linear(state, "fc_var")}
+    numbers = {name.split(".")[2] for name in state if name.startswith("encoder.layers.")}
+    for number in numbers:
+        layer = f"encoder.layers.{number}"
+        params[f"layer{number}"] = {
+            "attention": {
+                "projection": {
+                    "kernel": state[f"{layer}.self_attn.in_proj_weight"].T,
+                    "bias": state[f"{layer}.self_attn.in_proj_bias"],
+                },
+                "out": linear(state, f"{layer}.self_attn.out_proj"),
+            },
+            "linear1": linear(state, f"{layer}.linear1"),
+            "linear2": linear(state, f"{layer}.linear2"),
+            "norm1": norm(state, f"{layer}.norm1"),
+            "norm2": norm(state, f"{layer}.norm2"),
+        }
+    return params
+
+
+def norm(state: StateDict, name: str) -> dict[str, np.ndarray]:
+    return {"scale": state[f"{name}.weight"], "bias": state[f"{name}.bias"]}
+
+
 def linear(state: StateDict, name: str) -> dict[str, np.ndarray]:
     return {"kernel": state[f"{name}.weight"].T, "bias": state[f"{name}.bias"]}
 

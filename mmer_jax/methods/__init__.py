@@ -2,7 +2,7 @@
 
 from mmer_jax.data.corpus import CorpusSpec
 from mmer_jax.errors import UserError
-from mmer_jax.methods import augmentation, ifmmin, mmin, utt_fusion, utt_shared
+from mmer_jax.methods import augmentation, ifmmin, mmin, nmer, utt_fusion, utt_shared
 from mmer_jax.methods.stage import Stage
 
 METHODS = {
@@ -11,6 +11,7 @@ METHODS = {
     "augmentation": augmentation.stages,
     "mmin": mmin.stages,
     "ifmmin": ifmmin.stages,
+    "nmer": nmer.stages,
 }
 
 # What a method's config must hold beside the base configuration.
@@ -24,6 +25,14 @@ NEEDS = {
         "model.cascade",
         "model.blocks",
         "model.backward_cascade",
+    ),
+    "nmer": (
+        "stages.nmer_teacher",
+        "stages.nmer",
+        "model.vae",
+        "quirks.attention",
+        "quirks.kl",
+        "quirks.latent",
     ),
     "ifmmin": ("stages.utt_shared", "stages.ifmmin", "model.cascade", "model.blocks"),
 }

@@ -18,9 +18,9 @@ ENCODERS = ("fc", "lstm", "textcnn")
 
 
 class ModalityEncoders:
-    """One encoder per modality, each a network of its own (`encoder_<name>`)."""
+    """One encoder per modality, each a network of its own (`<prefix>_<name>`)."""
 
-    def __init__(self, spec: CorpusSpec, model, quirks):
+    def __init__(self, spec: CorpusSpec, model, quirks, prefix: str = "encoder"):
         """`model` holds embedding, encoders and pooling; `quirks` holds pad_masking."""
         kinds = tuple(model.encoders) or tuple(_default_kind(m) for m in spec.modalities)
         if len(kinds) != len(spec.modalities):
@@ -28,7 +28,7 @@ class ModalityEncoders:
                 f"model.encoders {kinds} has {len(kinds)} entries for the modalities "
                 f"{spec.names}; give one of {', '.join(ENCODERS)} for each"
             )
-        self.spec = spec
+        self.spec, self.prefix = spec, prefix
         self.pad_masking = quirks.pad_masking
         self.modules = {
             m.name: _encoder(kind, m, model.embedding, model.pooling)
@@ -42,7 +42,7 @@ class ModalityEncoders:
             variables = self.modules[m.name].init(
                 jax.random.fold_in(key, i), jnp.zeros(shape), jnp.ones(1, int), None
             )
-            params[f"encoder_{m.name}"] = variables["params"]
+            params[f"{self.prefix}_{m.name}"] = variables["params"]
         return params
 
     def __call__(
@@ -96,7 +96,7 @@ class ModalityEncoders:
 
     def _encode(self, params: Params, m: Modality, x, steps, dropout=None, rngs=None):
         with jax.named_scope(f"encode_{m.name}"):
-            variables = {"params": params[f"encoder_{m.name}"]}
+            variables = {"params": params[f"{self.prefix}_{m.name}"]}
             return self.modules[m.name].apply(variables, x, steps, dropout, rngs=rngs)
 
 

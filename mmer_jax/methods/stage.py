@@ -59,7 +59,9 @@ class Stage:
       settings: that section: batch_size, epochs, optimiser.
       patterns: "full" trains and selects on all that is present, "missing" on the patterns.
       init: (key, earlier) -> params; `earlier` maps stage names to their best parameters.
-      loss: (params, batch, key, hyper) -> (scalar, metrics of unweighted terms).
+      loss: (params, batch, key, hyper) -> (scalar, metrics of unweighted terms). Networks with
+        running statistics keep them in params["statistics"], which no gradient changes, and
+        return the new ones among the metrics under the same name.
       predict: (params, batch) -> [K, B, C] logits, or [K, B, 1] for a real-valued label.
       prepare: (earlier, batch) -> per-utterance tensors [B, ...], computed once per stage.
       constants: earlier -> tensors that are the same for every utterance, computed once.

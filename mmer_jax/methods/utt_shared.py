@@ -5,13 +5,11 @@ the central moment discrepancy between the modalities' batches pulls these toget
 sees [embeddings ; invariants].
 """
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 
 from mmer_jax.data.corpus import CorpusSpec
-from mmer_jax.losses import cmd, task_loss, weighted_mean
+from mmer_jax.losses import cmd_of_pairs, task_loss, weighted_mean
 from mmer_jax.methods.encoding import ModalityEncoders, choose, flatten
 from mmer_jax.methods.stage import Stage
 from mmer_jax.nn.heads import FcClassifier, SharedEncoder
@@ -26,7 +24,6 @@ class UttShared:
         self.classifier = FcClassifier(tuple(config.model.classifier), spec.n_outputs)
         self.size = config.model.embedding
         self.width = 2 * len(spec.modalities) * self.size
-        self.pairs = list(itertools.combinations(range(len(spec.modalities)), 2))
 
     def init(self, key, earlier):
         del earlier
@@ -56,19 +53,7 @@ class UttShared:
         logits = self.classify(params, embeddings, invariants, hyper["dropout"], classifier_key)
         task = weighted_mean(task_loss(logits, batch.labels), batch.weights)
         rows = jnp.where(batch.available[0], batch.weights[:, None], 0.0)
-        discrepancy = jnp.mean(
-            jnp.stack(
-                [
-                    cmd(
-                        invariants[:, i],
-                        invariants[:, j],
-                        x_weights=rows[:, i],
-                        y_weights=rows[:, j],
-                    )
-                    for i, j in self.pairs
-                ]
-            )
-        )
+        discrepancy = cmd_of_pairs(invariants, rows)
         return task + hyper["cmd_weight"] * discrepancy, {"task": task, "cmd": discrepancy}
 
     def predict(self, params, batch):

@@ -3,19 +3,26 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from mmer_jax.nn.layers import Dropout, Linear, leaky_relu
+from mmer_jax.nn.layers import BatchNorm, Dropout, Linear, leaky_relu
 
 
 class FcClassifier(nn.Module):
-    """(Linear, ReLU, dropout) per layer, then Linear to the outputs."""
+    """(Linear, ReLU[, BatchNorm], dropout) per layer, then Linear to the outputs."""
 
     layers: tuple[int, ...]
     n_outputs: int
+    batch_norm: bool = False
 
     @nn.compact
-    def __call__(self, x: Float[Array, "... D"], dropout=None) -> Float[Array, "... C"]:
+    def __call__(
+        self, x: Float[Array, "... D"], dropout=None, weights: Float[Array, "..."] | None = None
+    ) -> Float[Array, "... C"]:
+        """`weights` of the rows: in training, where there is batch normalisation."""
         for i, size in enumerate(self.layers):
-            x = Dropout()(nn.relu(Linear(size, name=f"layer{i}")(x)), dropout)
+            x = nn.relu(Linear(size, name=f"layer{i}")(x))
+            if self.batch_norm:
+                x = BatchNorm(name=f"norm{i}")(x, weights)
+            x = Dropout()(x, dropout)
         return Linear(self.n_outputs, name="out")(x)
 
 

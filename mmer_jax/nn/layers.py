@@ -30,3 +30,42 @@ class Dropout(nn.Module):
         keep = 1.0 - jnp.asarray(rate, x.dtype)
         kept = jax.random.bernoulli(self.make_rng("dropout"), keep, x.shape)
         return jnp.where(kept, x / jnp.maximum(keep, 1e-6), 0.0)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all axes but the last, with PyTorch's running statistics.
+
+    Rows of weight 0 do not count. The statistics are the collection "statistics"; a method hands
+    them to the engine (`Stage.loss`). As a batch's statistics are global over the batch, they do
+    not depend on the number of devices.
+    """
+
+    momentum: float = 0.1
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... D"], weights: Float[Array, "..."] | None):
+        """`weights` of the rows in training; None normalises by the running statistics."""
+        size = x.shape[-1]
+        running_mean = self.variable("statistics", "mean", jnp.zeros, size)
+        running_var = self.variable("statistics", "var", jnp.ones, size)
+        scale = self.param("scale", nn.initializers.ones, (size,))
+        bias = self.param("bias", nn.initializers.zeros, (size,))
+        mean, var = running_mean.value, running_var.value
+        if weights is not None:
+            mean, var = self._of_batch(x, weights)
+            count = jnp.sum(weights)
+            rate = jnp.where(count > 0, self.momentum, 0.0)
+            unbiased = var * count / jnp.maximum(count - 1, 1)
+            running_mean.value += rate * (mean - running_mean.value)
+            running_var.value += rate * (unbiased - running_var.value)
+        shape = (1,) * (x.ndim - 1) + (size,)
+        factor = jax.lax.rsqrt(var + self.epsilon) * scale
+        return (x - mean.reshape(shape)) * factor.reshape(shape) + bias.reshape(shape)
+
+    def _of_batch(self, x, weights):
+        axes = tuple(range(x.ndim - 1))
+        share = (weights / jnp.maximum(jnp.sum(weights), 1e-9))[..., None]
+        mean = jnp.sum(share * x, axis=axes)
+        centred = x - mean.reshape((1,) * len(axes) + (-1,))
+        return mean, jnp.sum(share * centred**2, axis=axes)

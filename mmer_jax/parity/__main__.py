@@ -17,6 +17,8 @@ from mmer_jax.parity import models, parts, reference
 COMPARISONS = {
     "cmd": parts.compare_cmd,
     "encoders": parts.compare_encoders,
+    "nmer_noise": parts.compare_nmer_noise,
+    "nmer_vae_encoder": parts.compare_nmer_vae_encoder,
     "utt_fusion": models.compare_utt_fusion,
     "utt_shared": models.compare_utt_shared,
     "mmin": models.compare_mmin,

@@ -1,0 +1,71 @@
+"""NMER's conditional variational autoencoder (Fan et al. 2024, §3.3; METHODS §4)."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from mmer_jax.nn.attention import TransformerLayer
+from mmer_jax.nn.layers import Linear
+
+
+class ConditionalVAE(nn.Module):
+    """From noisy embeddings x and a condition c to clean embeddings.
+
+    Attributes:
+      latent: size of z.
+      layers, heads, feedforward: of the transformer that encodes.
+      hidden: of the decoder, an MLP [z ; c] -> hidden -> M·h.
+      attention: "modalities" attends over the 2·M embeddings of one utterance. "batch", as
+        released, takes the utterances of a batch for one sequence, so that they mix.
+    """
+
+    latent: int = 64
+    layers: int = 5
+    heads: int = 8
+    feedforward: int = 128
+    hidden: int = 128
+    attention: str = "modalities"
+
+    @nn.compact
+    def encode(
+        self,
+        x: Float[Array, "... B M h"],
+        condition: Float[Array, "... B M h"],
+        real: Bool[Array, "... B"],
+        dropout=None,
+    ) -> tuple[Float[Array, "... B z"], Float[Array, "... B z"]]:
+        """(μ, log σ²); rows that are not `real` are attended to by none."""
+        tokens = jnp.concatenate([x, condition], axis=-2)
+        flat = (*tokens.shape[:-2], -1)
+        valid = None
+        if self.attention == "batch":
+            tokens, valid = tokens.reshape(flat), real
+        else:  # attention itself does not know which token is which
+            init = nn.initializers.normal(0.02)
+            tokens += self.param("position", init, tokens.shape[-2:])[(None,) * (x.ndim - 2)]
+        for i in range(self.layers):
+            layer = TransformerLayer(self.heads, self.feedforward, name=f"layer{i}")
+            tokens = layer(tokens, valid, dropout)
+        tokens = tokens.reshape(flat)
+        return Linear(self.latent, name="mean")(tokens), Linear(self.latent, name="log_variance")(
+            tokens
+        )
+
+    @nn.compact
+    def decode(
+        self, z: Float[Array, "... B z"], condition: Float[Array, "... B M h"]
+    ) -> Float[Array, "... B M h"]:
+        """Clean embeddings. (The released code lacks its decoder; this one is ours.)"""
+        flat = condition.reshape(*z.shape[:-1], -1)
+        hidden = nn.relu(Linear(self.hidden, name="decoder0")(jnp.concatenate([z, flat], axis=-1)))
+        return Linear(flat.shape[-1], name="decoder1")(hidden).reshape(condition.shape)
+
+    def __call__(self, x, condition, real, dropout=None, sample: bool = False):
+        """(reconstruction, μ, log σ²); z is drawn from Flax's stream "latent", or is μ."""
+        mean, log_variance = self.encode(x, condition, real, dropout)
+        z = mean
+        if sample:
+            noise = jax.random.normal(self.make_rng("latent"), mean.shape)
+            z = mean + jnp.exp(0.5 * log_variance) * noise
+        return self.decode(z, condition), mean, log_variance
