@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 StateDict = Mapping[str, np.ndarray]
@@ -70,24 +71,29 @@ def cascade(state: StateDict) -> dict[str, Any]:
 
 def vae_encoder(state: StateDict) -> dict[str, Any]:
     """The encoder of NMER's VAE: torch.nn.TransformerEncoderLayer's tensors, μ and log σ²."""
-    params = {"mean": linear(state, "fc_mu"), "log_variance": linear(state, "fc_var")}
-    numbers = {name.split(".")[2] for name in state if name.startswith("encoder.layers.")}
-    for number in numbers:
-        layer = f"encoder.layers.{number}"
-        params[f"layer{number}"] = {
-            "attention": {
-                "projection": {
-                    "kernel": state[f"{layer}.self_attn.in_proj_weight"].T,
-                    "bias": state[f"{layer}.self_attn.in_proj_bias"],
-                },
-                "out": linear(state, f"{layer}.self_attn.out_proj"),
+    numbers = {int(name.split(".")[2]) for name in state if name.startswith("encoder.layers.")}
+    layers = [_transformer_layer(state, f"encoder.layers.{number}") for number in sorted(numbers)]
+    return {
+        "layers": jax.tree.map(lambda *leaves: np.stack(leaves), *layers),
+        "mean": linear(state, "fc_mu"),
+        "log_variance": linear(state, "fc_var"),
+    }
+
+
+def _transformer_layer(state: StateDict, name: str) -> dict[str, Any]:
+    return {
+        "attention": {
+            "projection": {
+                "kernel": state[f"{name}.self_attn.in_proj_weight"].T,
+                "bias": state[f"{name}.self_attn.in_proj_bias"],
             },
-            "linear1": linear(state, f"{layer}.linear1"),
-            "linear2": linear(state, f"{layer}.linear2"),
-            "norm1": norm(state, f"{layer}.norm1"),
-            "norm2": norm(state, f"{layer}.norm2"),
-        }
-    return params
+            "out": linear(state, f"{name}.self_attn.out_proj"),
+        },
+        "linear1": linear(state, f"{name}.linear1"),
+        "linear2": linear(state, f"{name}.linear2"),
+        "norm1": norm(state, f"{name}.norm1"),
+        "norm2": norm(state, f"{name}.norm2"),
+    }
 
 
 def norm(state: StateDict, name: str) -> dict[str, np.ndarray]:

@@ -44,9 +44,13 @@ class ConditionalVAE(nn.Module):
         else:  # attention itself does not know which token is which
             init = nn.initializers.normal(0.02)
             tokens += self.param("position", init, tokens.shape[-2:])[(None,) * (x.ndim - 2)]
-        for i in range(self.layers):
-            layer = TransformerLayer(self.heads, self.feedforward, name=f"layer{i}")
-            tokens = layer(tokens, valid, dropout)
+        run = nn.scan(  # one layer's program instead of five; weights are stacked [layers, ...]
+            lambda layer, x, _: (layer(x, valid, dropout), None),
+            variable_axes={"params": 0},
+            split_rngs={"params": True, "dropout": True},
+            length=self.layers,
+        )
+        tokens, _ = run(TransformerLayer(self.heads, self.feedforward, name="layers"), tokens, None)
         tokens = tokens.reshape(flat)
         return Linear(self.latent, name="mean")(tokens), Linear(self.latent, name="log_variance")(
             tokens
