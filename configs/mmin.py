@@ -17,6 +17,7 @@ def get_config():
     c.model.cascade = (256, 128, 64)
     c.model.blocks = 5
     c.model.backward_cascade = "own"  # variants: "shared" with the forward one, "none"
+    c.quirks.cascade_init = "scaled"  # "kaiming": as released
     c.stages.utt_fusion = stage(learning_rate=5e-4, clip=0.5, dropout=0.3)
     c.stages.mmin = stage(
         learning_rate=1e-3,

@@ -12,6 +12,7 @@ def get_config():
     c.unlock()
     c.train.patterns = "sample"
     c.data.clip_std = 0.0
+    c.quirks.cascade_init = "kaiming"
     c.stages.utt_fusion.learning_rate = 2e-4
     c.stages.mmin.update(constant_epochs=30, decay_epochs=30, learning_rate=2e-4)
     c.lock()

@@ -180,6 +180,7 @@ def check_values(config: ConfigDict) -> None:
         "noise.schedule": SCHEDULES,
         "model.pooling": ("maxpool", "last", "attention"),
         "model.backward_cascade": ("own", "shared", "none"),
+        "quirks.cascade_init": ("scaled", "kaiming"),
         "quirks.attention": ("modalities", "batch"),
         "quirks.kl": ("mean", "sum"),
         "quirks.latent": ("mean", "sample"),

@@ -5,11 +5,17 @@ import io
 import sys
 from unittest import mock
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
 from mmer_jax.data import feature_dir
 from mmer_jax.data.corpus import RawModality
+from mmer_jax.data.feed import Feed
+from mmer_jax.data.missing import missing_patterns
+from mmer_jax.mesh import make_mesh
+from mmer_jax.programs import TrialData, make_batch
 from mmer_jax.train import run
 
 sys.path.append(__file__.rsplit("/", 2)[0])  # so that `configs` imports from any folder
@@ -24,6 +30,8 @@ def shrunk(config, **overrides):
     if "cascade" in config.model:
         config.model.cascade = (8, 4)
         config.model.blocks = 2
+    if "vae" in config.model:
+        config.model.vae.update(latent=4, layers=2, heads=2, feedforward=8, hidden=8)
     for stage in config.stages.values():
         stage.update(batch_size=32, constant_epochs=1, decay_epochs=1)
     config.eval.batch_size = 32
@@ -78,3 +86,36 @@ def write_features(root, n=40, *, sequence=True, vector=True, seed=0, extra=None
             raw[name] = RawModality(x.astype(np.float32), None, name)
     feature_dir.write_directory(root, columns | (extra or {}), raw)
     return root
+
+
+def trial_data(corpus, count):
+    """Of trials that neither normalise nor have hyper-parameters."""
+    dims = {m.name: m.dim for m in corpus.spec.modalities}
+    return TrialData(
+        key=jax.random.split(jax.random.key(0), count),
+        mean={name: jnp.zeros((count, dim)) for name, dim in dims.items()},
+        std={name: jnp.ones((count, dim)) for name, dim in dims.items()},
+        label_mean=jnp.zeros(count),
+        label_std=jnp.ones(count),
+        clip=jnp.full(count, jnp.inf),
+        rate=jnp.zeros((count, 2)),
+        hyper={},
+        frozen={},
+        constants={},
+    )
+
+
+def one_batch(corpus, data, corruption=None):
+    """29 utterances and a row of padding (the first) under all missing patterns."""
+    mesh = make_mesh(1, 32, n_devices=1)
+    feed = Feed(corpus, mesh, placement="device", memory_budget=0)
+    rows = jnp.arange(-1, 29)
+    return make_batch(
+        corpus.spec,
+        next(feed.pieces(np.zeros((1, 1, 1), np.int32))).resident,
+        jax.tree.map(lambda x: x[0], data),
+        rows,
+        rows,
+        missing_patterns(len(corpus.spec.modalities)),
+        corruption.of_rows(rows) if corruption else None,
+    )

@@ -6,17 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import shrunk, train
+from helpers import one_batch, shrunk, train, trial_data
 
 from configs import ifmmin, utt_fusion
 from mmer_jax.checkpoint import finished_trials, load_final
 from mmer_jax.config import INCIDENTAL
 from mmer_jax.data.feed import Feed
-from mmer_jax.data.missing import missing_patterns
 from mmer_jax.data.synthetic import make_synthetic
 from mmer_jax.mesh import make_mesh
 from mmer_jax.methods import make_stages
-from mmer_jax.programs import Programs, TrialData, make_batch
+from mmer_jax.programs import Programs
 
 
 def values(results):
@@ -61,118 +60,14 @@ def assert_same_parameters(a, b):
 # ---- all patterns in one step ----
 
 
-def trial_data(corpus, count):
-    """Of trials that neither normalise nor have hyper-parameters."""
-    dims = {m.name: m.dim for m in corpus.spec.modalities}
-    return TrialData(
-        key=jax.random.split(jax.random.key(0), count),
-        mean={name: jnp.zeros((count, dim)) for name, dim in dims.items()},
-        std={name: jnp.ones((count, dim)) for name, dim in dims.items()},
-        label_mean=jnp.zeros(count),
-        label_std=jnp.ones(count),
-        clip=jnp.full(count, jnp.inf),
-        rate=jnp.zeros((count, 2)),
-        hyper={},
-        frozen={},
-        constants={},
-    )
-
-
 @pytest.fixture(scope="module")
-def student(corpus):
-    """IF-MMIN's second stage on one batch: (stage, batch of all patterns, params, hyper)."""
-    config = small()
-    teacher, stage = make_stages(config, corpus.spec)
-    mesh = make_mesh(1, 32, n_devices=1)
-    feed = Feed(corpus, mesh, placement="device", memory_budget=0)
-    data = trial_data(corpus, 1)
-    earlier = {"utt_shared": Programs(teacher, corpus.spec, mesh).init(data.key, {}).params}
-    data = Programs(stage, corpus.spec, mesh).prepare(earlier, data, feed, 32, len(corpus))
-    params = stage.init(jax.random.key(1), jax.tree.map(lambda x: x[0], earlier))
-    rows = jnp.arange(-1, 29)  # one row is padding
-    batch = make_batch(
-        corpus.spec,
-        next(feed.pieces(np.zeros((1, 1, 1), np.int32))).resident,
-        jax.tree.map(lambda x: x[0], data),
-        rows,
-        rows,
-        missing_patterns(3),
-    )
-    hyper = {k: jnp.float32(v) for k, v in stage.hyper.items()} | {"dropout": jnp.float32(0)}
-    return stage, batch, params, hyper
+def batch(corpus):
+    return one_batch(corpus, trial_data(corpus, 1))
 
 
-def test_all_patterns_equal_the_average_of_one_pattern_losses(student):
-    stage, batch, params, hyper = student
-
-    @jax.jit
-    def loss_and_gradient(params, batch):
-        def loss(params):
-            return stage.loss(params, batch, jax.random.key(0), hyper)[0]
-
-        return jax.value_and_grad(loss)(params)
-
-    together, gradient = loss_and_gradient(params, batch)
-    singles = [
-        loss_and_gradient(params, batch._replace(available=batch.available[k : k + 1]))
-        for k in range(6)
-    ]
-    np.testing.assert_allclose(together, np.mean([s for s, _ in singles]), rtol=1e-6)
-    mean = jax.tree.map(lambda *g: sum(g) / 6, *[g for _, g in singles])
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), gradient, mean
-    )
-
-
-def test_padding_rows_do_not_enter_the_loss(student):
-    stage, batch, params, hyper = student
-    moved = {name: x.at[0].set(50.0) for name, x in batch.features.items()}
-    other = batch._replace(features=moved, labels=batch.labels.at[0].set(3))
-    loss = jax.jit(lambda batch: stage.loss(params, batch, jax.random.key(0), hyper)[0])
-    losses = [loss(b) for b in (batch, other)]
-    assert losses[0] == losses[1]
-
-
-def test_a_pattern_does_not_depend_on_the_patterns_beside_it(student):
-    stage, batch, params, _ = student
-    predict = jax.jit(stage.predict)
-    logits = predict(params, batch)
-    flipped = predict(params, batch._replace(available=batch.available[::-1]))
-    np.testing.assert_allclose(logits[::-1], flipped, atol=1e-6)
-
-
-def test_gradients_are_finite_for_constant_features_and_batches_of_one(student):
-    stage, batch, params, hyper = student
-    one = jax.tree.map(lambda x: x, batch._replace(weights=jnp.zeros(30).at[4].set(1.0)))
-    constant = batch._replace(
-        features={name: jnp.full_like(x, 2.0) for name, x in batch.features.items()}
-    )
-    nothing = batch._replace(available=jnp.zeros_like(batch.available))
-    gradient_of = jax.jit(
-        jax.grad(lambda params, batch: stage.loss(params, batch, jax.random.key(0), hyper)[0])
-    )
-    for case in (one, constant, nothing):
-        gradient = gradient_of(params, case)
-        assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
-
-
-def test_missing_modalities_never_reach_the_prediction(student):
-    stage, batch, params, _ = student
-    predict = jax.jit(stage.predict)
-    logits = predict(params, batch)
-    for k, pattern in enumerate(missing_patterns(3)):
-        hidden = {
-            name: x if there else x + 7.0
-            for (name, x), there in zip(batch.features.items(), pattern, strict=True)
-        }
-        changed = predict(params, batch._replace(features=hidden))
-        np.testing.assert_array_equal(logits[k], changed[k])
-
-
-def test_sampled_patterns_leave_something_and_hide_something(student):
+def test_sampled_patterns_leave_something_and_hide_something(batch):
     from mmer_jax.programs import _sample_pattern
 
-    _, batch, _, _ = student
     keys = jax.random.split(jax.random.key(0), 20)
     sampled = np.asarray(jax.vmap(lambda key: _sample_pattern(key, batch)[0])(keys)).reshape(-1, 3)
     counts = np.unique(sampled, axis=0, return_counts=True)[1]
@@ -180,10 +75,9 @@ def test_sampled_patterns_leave_something_and_hide_something(student):
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.6, 1.0])
-def test_training_at_a_rate_misses_that_share_of_the_slots(student, rate):
+def test_training_at_a_rate_misses_that_share_of_the_slots(batch, rate):
     from mmer_jax.programs import _sample_at_rate
 
-    _, batch, _, _ = student
     keys = jax.random.split(jax.random.key(0), 100)
     fixed = jnp.full(2, rate)
     left = np.asarray(jax.vmap(lambda key: _sample_at_rate(key, batch, fixed))(keys))
@@ -191,10 +85,9 @@ def test_training_at_a_rate_misses_that_share_of_the_slots(student, rate):
     assert 1 - left.mean() == pytest.approx(min(rate, 2 / 3), abs=0.02)
 
 
-def test_a_uniform_rate_differs_from_batch_to_batch(student):
+def test_a_uniform_rate_differs_from_batch_to_batch(batch):
     from mmer_jax.programs import _sample_at_rate
 
-    _, batch, _, _ = student
     keys = jax.random.split(jax.random.key(0), 100)
     span = jnp.array([0.0, 1.0])
     left = np.asarray(jax.vmap(lambda key: _sample_at_rate(key, batch, span))(keys))

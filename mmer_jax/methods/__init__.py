@@ -25,6 +25,7 @@ NEEDS = {
         "model.cascade",
         "model.blocks",
         "model.backward_cascade",
+        "quirks.cascade_init",
     ),
     "nmer": (
         "stages.nmer_teacher",

@@ -128,7 +128,9 @@ class IFMMIN:
         terms = {
             "task": mean_over_patterns(task, batch.pattern_weights),
             "imagination": slot_error(out.imagined, teacher_target(batch), batch),
-            "invariance": slot_error(out.invariants, batch.frozen["teacher_invariants"], batch),
+            "invariance": slot_error(
+                out.invariants, batch.frozen["teacher_invariants"][None], batch
+            ),
         }
         total = (
             terms["task"]

@@ -25,7 +25,7 @@ def teacher_target(batch: Batch) -> Float[Array, "K B M h"]:
 
 
 def slot_error(
-    values: Float[Array, "K B M h"], goal: Float[Array, "... B M h"], batch: Batch
+    values: Float[Array, "K B M h"], goal: Float[Array, "#K B M h"], batch: Batch
 ) -> Float[Array, ""]:
     """Mean squared error over the modalities that the corpus has; what it lacks is no goal."""
     slots = jnp.where(batch.present[None], batch.pattern_weights[..., None], 0.0)

@@ -45,7 +45,10 @@ class MMIN:
 
     def __init__(self, config, spec: CorpusSpec):
         self.encoders = ModalityEncoders(spec, config.model, config.quirks)
-        self.cascade = ResidualCascade(tuple(config.model.cascade), config.model.blocks)
+        blocks = config.model.blocks
+        # As released, every block multiplies the variance by five, and the cycle starts at 10^6.
+        gain = None if config.quirks.cascade_init == "kaiming" else 1 / blocks
+        self.cascade = ResidualCascade(tuple(config.model.cascade), blocks, gain)
         self.classifier = FcClassifier(tuple(config.model.classifier), spec.n_outputs)
         self.backward = BACKWARD[config.model.backward_cascade]
         self.init_from_teacher = config.stages.mmin.init_from_teacher

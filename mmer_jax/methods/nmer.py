@@ -176,7 +176,7 @@ class NMER:
         )
         kl = kl_to_normal(out.mean, out.log_variance)
         weights = batch.pattern_weights
-        frozen = batch.frozen
+        frozen = {name: tensor[None] for name, tensor in batch.frozen.items()}
         terms = {
             "task": mean_over_patterns(task_losses(logits, batch.labels), weights),
             "invariance": slot_error(out.invariants, frozen["teacher_invariants"], batch),

@@ -5,28 +5,41 @@ from collections.abc import Callable
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from mmer_jax.nn.layers import Linear, leaky_relu
+from mmer_jax.nn.layers import Linear, kaiming, leaky_relu
 
 
 class Autoencoder(nn.Module):
     """D -> latent -> D; no activation after the latent nor after the output.
 
     The encoder uses LeakyReLU(0.01), the mirrored decoder ReLU (METHODS §0, ResidualAE).
+
+    Attributes:
+      layers: sizes of the encoder, the last one the latent's.
+      gain: variance of the output over the input's at initialisation, about; None: as released,
+        where Kaiming's initialisation, made for layers before a ReLU, quadruples it.
     """
 
     layers: tuple[int, ...]
+    gain: float | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "B D"]) -> tuple[Float[Array, "B D"], Float[Array, "B z"]]:
         dim, last = x.shape[-1], len(self.layers) - 1
-        for i, size in enumerate(self.layers):
-            x = Linear(size, name=f"encoder{i}")(x)
+        inner = [kaiming] * last
+        into_latent, into_output = (_init(gain) for gain in (self.gain and 1.0, self.gain))
+        for i, (size, init) in enumerate(zip(self.layers, [*inner, into_latent], strict=True)):
+            x = Linear(size, kernel_init=init, name=f"encoder{i}")(x)
             x = leaky_relu(x) if i < last else x
-        latent = x
-        for i, size in enumerate((*self.layers[-2::-1], dim)):
-            x = Linear(size, name=f"decoder{i}")(x)
+        latent, sizes = x, (*self.layers[-2::-1], dim)
+        for i, (size, init) in enumerate(zip(sizes, [*inner, into_output], strict=True)):
+            x = Linear(size, kernel_init=init, name=f"decoder{i}")(x)
             x = nn.relu(x) if i < last else x
         return x, latent
+
+
+def _init(gain: float | None):
+    """Of a layer that no activation follows."""
+    return kaiming if gain is None else nn.initializers.variance_scaling(gain, "fan_in", "normal")
 
 
 class Cascade(nn.Module):
@@ -38,6 +51,7 @@ class Cascade(nn.Module):
 
     layers: tuple[int, ...]
     n_blocks: int
+    gain: float | None = None  # of each block
 
     def _run(
         self,
@@ -52,7 +66,9 @@ class Cascade(nn.Module):
             split_rngs={"params": True},
             length=self.n_blocks,
         )
-        x, latents = blocks(Autoencoder(self.layers, name="blocks"), first.reshape(-1, dim), None)
+        x, latents = blocks(
+            Autoencoder(self.layers, self.gain, name="blocks"), first.reshape(-1, dim), None
+        )
         imagined = Linear(dim, name="transition1")(nn.relu(Linear(dim, name="transition0")(x)))
         latents = latents.swapaxes(0, 1)  # [blocks, rows, z] -> [rows, blocks, z]
         return imagined.reshape(*shape, dim), latents.reshape(*shape, -1)

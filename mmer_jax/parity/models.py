@@ -28,6 +28,7 @@ def _config(meta, arrays):
     for name in ("mmin", "ifmmin"):
         config.stages[name] = stage(init_from_teacher=False)
     config.model.backward_cascade = "own"
+    config.quirks.cascade_init = "kaiming"  # any: the weights are given
     config.model.invariant_input = True
     config.model.embedding = meta["embedding_dim"]
     config.model.cascade = tuple(meta["ae_layers"])
