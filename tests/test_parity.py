@@ -1,11 +1,24 @@
 """The released networks' values, through the command a user runs."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from mmer_jax.parity import __main__ as parity
 
-FILES = ("cmd", "encoders", "utt_fusion", "utt_shared", "ifmmin")
+FILES = (
+    "cmd",
+    "encoders",
+    "utt_fusion",
+    "utt_shared",
+    "mmin",
+    "ifmmin",
+    "nmer_noise",
+    "nmer_vae_encoder",
+)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -13,6 +26,17 @@ def test_reference_values_hold(reference_dir, name, capsys):
     assert parity.main([str(reference_dir / f"{name}.npz")]) == 0
     printed = capsys.readouterr().out
     assert "FAIL" not in printed and f"{name}.npz" in printed
+
+
+def test_losses_agree_to_1e_7_in_float64(reference_dir):
+    """Of their value: the reference values are float32 numbers."""
+    files = [str(reference_dir / f"{name}.npz") for name in FILES]
+    command = [sys.executable, "-m", "mmer_jax.parity", *files]
+    environment = os.environ | {"JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    losses = [line.split() for line in done.stdout.splitlines() if " loss" in line]
+    assert len(losses) > 20 and all(float(line[-1]) < 2e-7 for line in losses)
 
 
 def test_a_wrong_value_fails(reference_dir, tmp_path, capsys):

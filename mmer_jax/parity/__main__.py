@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
             return 2
         for d in differences:
             verdict = "ok" if d.ok else "FAIL"
-            print(f"{verdict:4} {path.name:18} {d.quantity:36} {d.largest:.2e} ≤ {d.tolerance:.0e}")
+            print(f"{verdict:4} {path.name:18} {d.quantity:36} {d.largest:.2e} ≤ {d.tolerance:.1e}")
             failed += not d.ok
     if failed:
         print(f"{failed} quantities differ by more than their tolerance", file=sys.stderr)

@@ -1,0 +1,82 @@
+"""BatchNorm, attention and the VAE."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmer_jax.nn.attention import SelfAttention, TransformerLayer
+from mmer_jax.nn.layers import BatchNorm
+from mmer_jax.nn.vae import ConditionalVAE
+
+
+def normalise(x, weights, statistics=None):
+    layer = BatchNorm()
+    variables = layer.init(jax.random.key(0), x, None)
+    if statistics:
+        variables = variables | {"statistics": statistics}
+    return layer.apply(variables, x, weights, mutable=["statistics"])
+
+
+def test_batch_norm_is_that_of_the_rows_that_count():
+    x = 3 + 2 * jax.random.normal(jax.random.key(1), (2, 9, 4))
+    weights = jnp.ones((2, 9)).at[0, :4].set(0)
+    out, updated = normalise(x, weights)
+    rows = np.asarray(x)[np.asarray(weights) > 0]
+    expected = (np.asarray(x) - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-5)
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
+    kept = {name: np.asarray(value) for name, value in updated["statistics"].items()}
+    np.testing.assert_allclose(kept["mean"], 0.1 * rows.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(kept["var"], 0.9 + 0.1 * rows.var(0, ddof=1), rtol=1e-5)
+    # In prediction the running statistics count, and stay.
+    out, same = normalise(x, None, kept)
+    expected = (np.asarray(x) - kept["mean"]) / np.sqrt(kept["var"] + 1e-5)
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(same["statistics"]["mean"], kept["mean"])
+
+
+def test_batch_norm_without_rows_or_spread_stays_finite():
+    x = jnp.ones((5, 3))
+    for weights in (jnp.zeros(5), jnp.zeros(5).at[2].set(1.0), jnp.ones(5)):
+        (out, updated), gradient = jax.value_and_grad(
+            lambda x, w=weights: (lambda o, s: (o.sum(), s))(*normalise(x, w)), has_aux=True
+        )(x)[0:2]
+        assert np.isfinite(out) and np.isfinite(gradient).all()
+        assert all(np.isfinite(v).all() for v in updated["statistics"].values())
+    _, updated = normalise(x, jnp.zeros(5))
+    np.testing.assert_array_equal(updated["statistics"]["var"], 1)
+
+
+def test_attention_ignores_what_is_not_valid():
+    x = jax.random.normal(jax.random.key(0), (2, 5, 8))
+    valid = jnp.array([[True, True, True, False, False]] * 2)
+    layer = SelfAttention(heads=2)
+    params = layer.init(jax.random.key(1), x, valid)
+    out = layer.apply(params, x, valid)
+    np.testing.assert_allclose(
+        out[:, :3], layer.apply(params, x[:, :3], valid[:, :3]), rtol=1e-4, atol=1e-5
+    )
+    nothing = layer.apply(params, x, jnp.zeros_like(valid))
+    assert np.isfinite(nothing).all()
+
+
+def test_attention_follows_a_permutation_of_its_tokens():
+    x = jax.random.normal(jax.random.key(0), (5, 8))
+    layer = TransformerLayer(heads=4, feedforward=6)
+    params = layer.init(jax.random.key(1), x)
+    order = jnp.array([3, 1, 0, 4, 2])
+    np.testing.assert_allclose(
+        layer.apply(params, x)[order], layer.apply(params, x[order]), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_the_vae_tells_its_modalities_apart():
+    x = jax.random.normal(jax.random.key(0), (3, 2, 8))
+    vae = ConditionalVAE(latent=4, layers=1, heads=2, feedforward=6, hidden=5)
+    real = jnp.ones(3, bool)
+    params = vae.init(jax.random.key(1), x, x, real)
+    out, mean, log_variance = vae.apply(params, x, x, real)
+    assert out.shape == x.shape and mean.shape == log_variance.shape == (3, 4)
+    swapped, *_ = vae.apply(params, x[:, ::-1], x[:, ::-1], real)
+    assert abs(swapped - out).max() > 1e-3
+    drawn, *_ = vae.apply(params, x, x, real, sample=True, rngs={"latent": jax.random.key(2)})
+    assert abs(drawn - out).max() > 1e-3
