@@ -131,6 +131,7 @@ INCIDENTAL = (
     "eval.noise_levels",
     "trials.folds",
     "trials.seeds",
+    "trials.max_parallel",
     "log.tensorboard",
     "mesh.data",
     "mesh.devices",

@@ -153,7 +153,7 @@ class GroupTraining:
         self.log.write(
             [
                 shared
-                | {"point": trial.point.number, "fold": trial.fold, "seed": trial.seed}
+                | {"trial": trial.key, "fold": trial.fold, "seed": trial.seed}
                 | {name: float(values[i]) for name, values in record.items()}
                 for i, trial in enumerate(self.group.trials)
             ]

@@ -22,12 +22,17 @@ def score_counts_shape(spec: CorpusSpec) -> tuple[int, ...]:
 def score_counts(
     outputs: Float[Array, "K B C"], labels: Num[Array, " B"], weights: Float[Array, " B"]
 ) -> Float[Array, "..."]:
-    """Counts that add up over batches and give `score`, pooled over the K patterns."""
+    """Counts that add up over batches and give `score`, pooled over the K patterns.
+
+    NaN where an output is not finite, and so is the score.
+    """
     if jnp.issubdtype(labels.dtype, jnp.integer):
         n = outputs.shape[-1]
         truth = jax.nn.one_hot(labels, n) * weights[:, None]
         predicted = jax.nn.one_hot(jnp.argmax(outputs, axis=-1), n).sum(axis=0)
-        return jnp.einsum("bi,bj->ij", truth, predicted)
+        # A diverged network has no score; its argmax would look like a constant answer.
+        finite = jnp.where(jnp.isfinite(outputs).all(axis=(0, 2)) | (weights == 0), 1.0, jnp.nan)
+        return jnp.einsum("bi,bj->ij", truth, predicted * finite[:, None])
     error = jnp.abs(outputs[..., 0] - jnp.nan_to_num(labels)[None]) * weights[None]
     return jnp.stack([error.sum(), weights.sum() * float(len(outputs))])
 

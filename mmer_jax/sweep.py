@@ -31,8 +31,8 @@ Overrides = dict[str, object]
 Sampler = Callable[[np.random.Generator], object]
 
 # Sections that a point may change. Other keys would change the data or what is scored, and points
-# must be compared on the same.
-SWEEPABLE = ("model.", "stages.", "train.", "quirks.", "data.clip_std")
+# must be compared on the same; train.noise* would change what validation meets.
+SWEEPABLE = ("model.", "stages.", "train.patterns", "train.rate", "quirks.", "data.clip_std")
 
 
 # ---- helpers for sweep files ----

@@ -79,13 +79,12 @@ def run(
             config,
             corpus,
             sweep=[point.overrides for point in points],
-            masks=mask_digests(conditions, corpus),
         )
-        save_masks(workdir / "masks", conditions, corpus)
 
         _train(experiment, groups, workdir, console, _describe(experiment, trials, groups))
         done = finished_trials(workdir)
         chosen = _choose(points, trials, done)
+        (workdir / "sweep.csv").unlink(missing_ok=True)  # of an earlier run with a sweep
         if len(points) > 1:
             _write_sweep(workdir / "sweep.csv", trials, done, chosen)
             console.print(f"chosen by validation: point {chosen.number} ({chosen})", markup=False)
@@ -114,7 +113,12 @@ def _train(
     experiment: Experiment, groups: Sequence[Group], workdir: Path, console: Console, about: str
 ) -> None:
     """Train every trial that is not trained yet."""
-    pending = pending_groups(groups, set(finished_trials(workdir)), begun_groups(workdir))
+    pending = pending_groups(
+        groups,
+        set(finished_trials(workdir)),
+        begun_groups(workdir),
+        experiment.config.trials.max_parallel,
+    )
     log = MetricsLog(workdir, tensorboard=experiment.config.log.tensorboard)
 
     def epochs(these: Sequence[Group]) -> int:
@@ -157,14 +161,24 @@ def _test(
     conditions: Sequence[Condition],
     workdir: Path,
 ) -> list[Result]:
-    """Test scores of the trials, once: as long as nothing about them changes they are read back."""
+    """Test scores of the trials, once: as long as nothing about them changes they are read back.
+
+    evaluated.json says what results.csv holds; it is gone while that changes.
+    """
     path, stamp_path = workdir / "results.csv", workdir / "evaluated.json"
-    settings = {
-        k: v for k, v in flat(experiment.config).items() if k.startswith(("eval.", "noise."))
-    }
-    stamp = json.dumps({"trials": [trial.key for trial in trials], "eval": settings}, indent=1)
+    config = experiment.config
+    stamp = json.dumps(
+        {
+            "trials": [trial.key for trial in trials],
+            "eval": {k: v for k, v in flat(config).items() if k.startswith(("eval.", "noise."))},
+            "masks": mask_digests(conditions, experiment.corpus, config.noise),
+        },
+        indent=1,
+    )
     if path.exists() and stamp_path.exists() and stamp_path.read_text() == stamp:
         return read_results(path)
+    stamp_path.unlink(missing_ok=True)
+    save_masks(workdir / "masks", conditions, experiment.corpus)
     width = next(group.width for group in groups if trials[0] in group.trials)
     results = evaluate_trials(experiment, trials, width, done, conditions, workdir)
     write_results(path, results)

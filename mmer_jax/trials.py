@@ -77,21 +77,26 @@ def make_groups(trials: Sequence[Trial], max_parallel: int) -> list[Group]:
 
 
 def pending_groups(
-    groups: Sequence[Group], done: set[str], begun: Sequence[Sequence[str]]
+    groups: Sequence[Group],
+    done: set[str],
+    begun: Sequence[Sequence[str]],
+    max_parallel: int = 0,
 ) -> list[Group]:
     """The groups that are left when the trials `done` (keys) are trained.
 
     Args:
       groups: of all trials.
       begun: trial keys of groups that have a checkpoint. As long as all of them are asked for they
-        stay together, so that the checkpoint is used.
+        stay together, so that the checkpoint is used, also where a new group would be smaller.
+      max_parallel: what the user asks for: larger groups start afresh, in parts. 0: nothing.
     """
     left = []
     for width, trials in _by_width(groups):
         pending = {trial.key: trial for trial in trials if trial.key not in done}
         for keys in begun:
-            if len(keys) <= width and set(keys) <= pending.keys():
-                left.append(Group(tuple(pending.pop(key) for key in keys), width))
+            if len(keys) <= (max_parallel or len(keys)) and set(keys) <= pending.keys():
+                together = tuple(pending.pop(key) for key in keys)
+                left.append(Group(together, max(width, len(keys))))
         rest = list(pending.values())
         for part in np.array_split(np.arange(len(rest)), -(-len(rest) // width)) if rest else []:
             left.append(Group(tuple(rest[i] for i in part), width))

@@ -45,7 +45,7 @@ def claim(workdir: Path, config, corpus: Corpus, **more) -> None:
       workdir: of the run.
       config: decides what a trial is, but for the keys of `config.INCIDENTAL`.
       corpus: its fingerprint must stay.
-      **more: stands in config.json as well, and may change (sweep points, digests of masks).
+      **more: stands in config.json as well, and may change (sweep points).
     """
     mine = {
         "config": config_lib.flat(config),
@@ -59,7 +59,9 @@ def claim(workdir: Path, config, corpus: Corpus, **more) -> None:
         **more,
     }
     path = workdir / "config.json"
-    begun = any((workdir / name).exists() for name in ("metrics.jsonl", "results.csv"))
+    begun = any((workdir / name).exists() for name in ("metrics.jsonl", "results.csv")) or any(
+        workdir.glob("checkpoints/*/*.json")
+    )
     if path.exists():
         try:
             different = _differences(json.loads(path.read_text(encoding="utf-8")), mine)

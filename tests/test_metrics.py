@@ -46,6 +46,20 @@ def test_selection_score_is_ua_pooled_over_patterns_without_padding():
     assert metrics.score(counts, spec=spec(("a", "b", "c", "d"))) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_diverged_network_has_no_selection_score(bad):
+    """argmax would make it a constant answer of UA 1/C."""
+    outputs = np.zeros((2, 6, 3), np.float32)
+    outputs[1, 4, 1] = bad
+    labels, weights = jnp.asarray([0, 1, 2, 0, 1, 2]), np.ones(6, np.float32)
+    three = spec(("a", "b", "c"))
+    counts = metrics.score_counts(jnp.asarray(outputs), labels, jnp.asarray(weights))
+    assert np.isnan(metrics.score(counts, spec=three))
+    weights[4] = 0  # a row that fills up the batch
+    counts = metrics.score_counts(jnp.asarray(outputs), labels, jnp.asarray(weights))
+    assert np.isfinite(metrics.score(counts, spec=three))
+
+
 def test_regression_scores():
     labels = np.array([-1.0, 0.0, 2.0, 1.0])
     scores = metrics.regression_scores(labels, labels + np.array([0.5, 0.5, -0.5, -1.5]))

@@ -67,6 +67,7 @@ def test_shipped_sweeps_load(name):
         (f"yield {{{LR!r}: 0.1}}; yield {{{LR!r}: 0.1}}", "yields points twice: 1"),
         ("yield {'data.label': 'x'}", "changes data.label; a sweep may change model., stages."),
         ("yield {'trials.seeds': 3}", "changes trials.seeds"),
+        ("yield {'train.noise_steps': 3}", "changes train.noise_steps"),
         ("yield 3", "point 0 is 3; expected a dict"),
         ("1 / 0", "fails: ZeroDivisionError"),
         ("yield {'train.rate': 2.0}", "train.rate is 2.0"),

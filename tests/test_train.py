@@ -328,6 +328,31 @@ def test_a_workdir_of_another_config_is_refused_and_kept(demo_run):
     assert (workdir / "results.csv").read_bytes() == before
 
 
+def test_trained_parameters_are_never_taken_for_another_configs(demo_run, tmp_path):
+    """Also where the log and the results have been deleted."""
+    workdir = tmp_path / "copy"
+    shutil.copytree(demo_run[0], workdir)
+    for name in ("metrics.jsonl", "results.csv"):
+        (workdir / name).unlink()
+    with pytest.raises(UserError, match="model.embedding there 8, here 16"):
+        train(shrunk(demo.get_config(), trials__seeds=2, model__embedding=16), workdir)
+
+
+def test_an_interrupted_evaluation_leaves_no_stamp(demo_run, tmp_path, monkeypatch):
+    """results.csv is never taken for what another evaluation asked for."""
+    workdir = tmp_path / "copy"
+    shutil.copytree(demo_run[0], workdir)
+    (workdir / "sweep.csv").write_text("of an earlier sweep")
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mmer_jax.train.evaluate_trials", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(shrunk(demo.get_config(), trials__seeds=2, eval__mask_seed=1), workdir)
+    assert not (workdir / "evaluated.json").exists() and not (workdir / "sweep.csv").exists()
+
+
 def test_a_workdir_where_nothing_was_trained_yet_can_change(tmp_path):
     for label in ("wrong", "emotion"):
         config = shrunk(utt_fusion.get_config(), data__source="synthetic", data__label=label)

@@ -91,6 +91,16 @@ def test_a_checkpoint_of_trials_that_are_no_longer_asked_for_is_left_alone():
     assert pending_groups(groups, set(), begun) == groups
 
 
+def test_a_checkpoint_of_a_wider_group_is_used_unless_smaller_groups_are_asked_for():
+    """Begun on a GPU with all trials side by side, resumed on a CPU; or out of memory."""
+    trials = [Trial(POINT, f, 0) for f in range(6)]
+    begun = [[t.key for t in trials]]
+    groups = make_groups(trials, 2)
+    (together,) = pending_groups(groups, set(), begun)
+    assert together.trials == tuple(trials) and together.width == 6
+    assert pending_groups(groups, set(), begun, max_parallel=2) == groups
+
+
 @given(st.integers(1, 50), st.integers(1, 16), st.integers(0, 5))
 def test_an_epoch_holds_every_row_once(n, batch, epoch):
     rows = np.arange(n) * 3

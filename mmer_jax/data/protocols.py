@@ -20,7 +20,7 @@ from mmer_jax.data.missing import (
     utterance_masks,
 )
 from mmer_jax.data.noise import NOISES, NoiseDraw
-from mmer_jax.errors import UserError
+from mmer_jax.errors import UserError, shorten
 
 PROTOCOLS = ("full", "pattern", "rate", "dialogue_rate", "imbalanced", "noise")
 RATES = ("rate", "dialogue_rate", "imbalanced")  # those whose masks are drawn
@@ -66,7 +66,7 @@ def make_conditions(corpus: Corpus, settings) -> list[Condition]:
                 found.append(_drawn(protocol, f"{rate:.1f}", [rate] * len(names), corpus, settings))
         elif protocol == "imbalanced":
             for rates in _imbalanced_rates(settings, names):
-                name = "+".join(f"{m}={r:.1f}" for m, r in zip(names, rates, strict=True))
+                name = "+".join(f"{m}={r:g}" for m, r in zip(names, rates, strict=True))
                 found.append(_drawn(protocol, name, rates, corpus, settings))
         elif protocol == "noise":
             found += _noised(corpus, settings)
@@ -74,6 +74,10 @@ def make_conditions(corpus: Corpus, settings) -> list[Condition]:
             raise UserError(
                 f"eval.protocols names '{protocol}'; choose some of: {', '.join(PROTOCOLS)}"
             )
+    named = [f"{c.protocol} {c.name}" for c in found]
+    twice = sorted({name for name in named if named.count(name) > 1})
+    if twice:
+        raise UserError(f"config.eval asks for conditions twice: {shorten(twice)}")
     return found
 
 
@@ -84,8 +88,11 @@ def effective_rate(condition: Condition, corpus: Corpus, rows: np.ndarray) -> fl
     return float(1 - left / (present.sum() * len(condition.available)))
 
 
-def mask_digests(conditions: Sequence[Condition], corpus: Corpus) -> dict[str, str]:
-    """Protocol -> hex digest of its masks, ids and conditions: equal where results compare."""
+def mask_digests(conditions: Sequence[Condition], corpus: Corpus, noise) -> dict[str, str]:
+    """Protocol -> hex digest of its masks, ids and conditions: equal where results compare.
+
+    `noise` is `config.noise`; it enters where conditions are noisy.
+    """
     drawn = (*RATES, "noise")
     hashes = {c.protocol: hashlib.sha256() for c in conditions if c.protocol in drawn}
     for protocol, digest in hashes.items():
@@ -95,6 +102,8 @@ def mask_digests(conditions: Sequence[Condition], corpus: Corpus) -> dict[str, s
                 digest.update(c.name.encode())
                 digest.update("".join(str(draw) for draw in c.noise if draw).encode())
                 digest.update(np.packbits(c.available).tobytes())
+    if "noise" in hashes:
+        hashes["noise"].update(noise.to_json(sort_keys=True).encode())
     return {protocol: digest.hexdigest()[:16] for protocol, digest in hashes.items()}
 
 
@@ -133,6 +142,12 @@ def _drawn(protocol: str, name: str, rates, corpus: Corpus, settings) -> Conditi
                     f"utterances.csv; it has: {', '.join(corpus.columns)}"
                 )
             dialogues = corpus.columns["dialogue"]
+            if (dialogues == "").any():
+                raise UserError(
+                    "eval.protocols names 'dialogue_rate', but utterances.csv gives "
+                    f"{int((dialogues == '').sum())} utterances no dialogue: "
+                    f"{shorten(corpus.ids[dialogues == ''])}"
+                )
             draws.append(dialogue_masks(corpus.ids, dialogues, len(rates), rates[0], **key))
         else:
             draws.append(utterance_masks(corpus.ids, rates, **key))

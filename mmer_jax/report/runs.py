@@ -14,12 +14,12 @@ import numpy as np
 
 from mmer_jax.errors import UserError
 from mmer_jax.report.scores import Scores, collect
-from mmer_jax.report.sweep import SweepPoint, chosen_point, read_sweep
+from mmer_jax.report.sweep import SweepPoint, read_sweep
 from mmer_jax.results import FIELDS, Result, read_results
 
 # Protocols whose conditions end in a number, and how they are written.
 NUMBERED = {"rate": "a rate", "dialogue_rate": "a rate", "noise": "type:level"}
-LOGGED = ("fold", "seed", "stage", "epoch", "loss", "validation_score")
+LOGGED = ("trial", "fold", "seed", "stage", "epoch", "loss", "validation_score")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,14 +82,15 @@ def load_run(workdir: Path, *, own: bool = False) -> Run:
         config = _read_config(workdir / "config.json")
         results = _read_results(workdir / "results.csv")
         sweep = read_sweep(workdir / "sweep.csv")
+        evaluated = _read_evaluated(workdir / "evaluated.json")
         return Run(
             workdir=workdir,
             config=config["config"],
             corpus=config["corpus"],
-            masks=config.get("masks") or {},
+            masks=evaluated["masks"],
             results=results,
             scores=collect(results),
-            epochs=_read_epochs(workdir / "metrics.jsonl", chosen_point(sweep)),
+            epochs=_read_epochs(workdir / "metrics.jsonl", set(evaluated["trials"])),
             sweep=sweep,
             invariants=_read_invariants(workdir / "invariants.npz"),
         )
@@ -187,8 +188,20 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def _read_epochs(path: Path, point: int | None) -> list[dict]:
-    """Lines of metrics.jsonl; the last one may have been cut short by a crash."""
+def _read_evaluated(path: Path) -> dict:
+    """What results.csv holds: the trials' keys, digests of masks."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {"trials": list(found["trials"]), "masks": dict(found["masks"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} cannot be read ({type(error).__name__}: {error}): scoring was interrupted. "
+            "Run mmer_jax.main on the workdir again: it scores without training."
+        ) from None
+
+
+def _read_epochs(path: Path, trials: set[str]) -> list[dict]:
+    """Lines of metrics.jsonl about `trials`; the last one may have been cut short by a crash."""
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -206,7 +219,7 @@ def _read_epochs(path: Path, point: int | None) -> list[dict]:
                 f"{path}, line {number}: no {', '.join(lacks)} in {line[:80]!r}. It is damaged; "
                 "delete that line and run the report again."
             )
-        if point is None or record.get("point", 0) == point:
+        if record["trial"] in trials:
             found.append(record)
     return found
 

@@ -66,10 +66,6 @@ def _read(path: Path) -> list[SweepPoint]:
     return [points[number] for number in sorted(points)]
 
 
-def chosen_point(points: list[SweepPoint]) -> int | None:
-    return next((point.number for point in points if point.chosen), None)
-
-
 def numeric_values(points: list[SweepPoint], key: str) -> list[float] | None:
     """Values of `key` at each point, or None if they are no numbers or all the same."""
     try:

@@ -1,5 +1,7 @@
 """Masks at a missing rate: nominal and effective rates, independence of order, nesting."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -133,6 +135,7 @@ def test_saved_masks_name_their_axes(corpus, tmp_path):
         ({"protocols": ()}, "eval.protocols is empty"),
         ({"protocols": ("rates",)}, "eval.protocols names 'rates'; choose some of: full, pattern"),
         ({"protocols": ("rate",), "rates": (0.5, 1.5)}, "eval.rates holds 1.5"),
+        ({"protocols": ("full", "full")}, "asks for conditions twice: full audio"),
         ({"protocols": ("imbalanced",)}, "give eval.imbalanced"),
         (
             {"protocols": ("imbalanced",), "imbalanced": ((0.1, 0.2),)},
@@ -143,3 +146,28 @@ def test_saved_masks_name_their_axes(corpus, tmp_path):
 def test_mistakes_are_named(corpus, changes, message):
     with pytest.raises(UserError, match=message):
         protocols.make_conditions(corpus, settings(**changes))
+
+
+def test_close_imbalanced_rates_are_different_conditions(corpus):
+    asked = settings(protocols=("imbalanced",), imbalanced=((0.25, 0.5, 0.7), (0.2, 0.5, 0.7)))
+    names = [c.name for c in protocols.make_conditions(corpus, asked)]
+    assert names == ["audio=0.25+text=0.5+visual=0.7", "audio=0.2+text=0.5+visual=0.7"]
+
+
+def test_utterances_without_a_dialogue_are_named(corpus):
+    columns = dict(corpus.columns) | {"dialogue": np.array(["d"] * (len(corpus) - 1) + [""])}
+    blank = dataclasses.replace(corpus, columns=columns)
+    with pytest.raises(UserError, match=f"1 utterances no dialogue: {corpus.ids[-1]}"):
+        protocols.make_conditions(blank, settings(protocols=("dialogue_rate",)))
+
+
+def test_noise_digests_know_the_schedule(corpus):
+    conditions = protocols.make_conditions(
+        corpus, settings(protocols=("full", "noise"), noise=("gaussian",), noise_levels=(20,))
+    )
+    noise = base().noise
+    digest = protocols.mask_digests(conditions, corpus, noise)
+    assert set(digest) == {"noise"}
+    assert protocols.mask_digests(conditions, corpus, noise) == digest
+    noise.beta_end = 0.4
+    assert protocols.mask_digests(conditions, corpus, noise) != digest

@@ -48,8 +48,8 @@ class Workdir:
                 "modalities": {name: [8, 1] for name in self.modalities},
                 "classes": list(classes),
             },
-            "masks": changes.pop("masks", {"rate": "abc"}),
         }
+        self.evaluated = {"trials": ["point 0"], "masks": changes.pop("masks", {"rate": "abc"})}
         assert not changes, changes
         path.mkdir(parents=True, exist_ok=True)
 
@@ -70,6 +70,7 @@ class Workdir:
     def write(self):
         write_csv(self.path / "results.csv", FIELDS, self.rows)
         (self.path / "config.json").write_text(json.dumps(self.config))
+        (self.path / "evaluated.json").write_text(json.dumps(self.evaluated))
         return self.path
 
 
@@ -152,7 +153,7 @@ def _write_metrics(path, skill, folds, seeds, points, rng):
         for epoch in range(1, epochs + 1):
             record = {
                 "group": "0",
-                "point": point,
+                "trial": f"point {point}",
                 "stage": stage,
                 "epoch": epoch,
                 "fold": fold,

@@ -130,7 +130,9 @@ def test_training_curves_show_the_chosen_point(made):
     workdirs, out = made
     lines = [json.loads(x) for x in (workdirs[0] / "metrics.jsonl").read_text().splitlines()]
     losses = [
-        x["loss"] for x in lines if x["point"] == 0 and x["stage"] == "ifmmin" and x["epoch"] == 3
+        x["loss"]
+        for x in lines
+        if x["trial"] == "point 0" and x["stage"] == "ifmmin" and x["epoch"] == 3
     ]
     (row,) = [
         row

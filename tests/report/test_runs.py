@@ -49,9 +49,10 @@ def test_what_is_no_workdir_is_refused(tmp_path):
         ("config.json", "{", "is not a config.json of mmer_jax"),
         ("config.json", '{"config": {}, "corpus": {}}', "lacks method, data.label"),
         ("results.csv", "a,b\n1,2\n", "expected the columns method,dataset,fold"),
-        ("metrics.jsonl", '{"loss": 1}\n{}\n', "line 1: no fold, seed"),
+        ("metrics.jsonl", '{"loss": 1}\n{}\n', "line 1: no trial, fold, seed"),
         ("metrics.jsonl", 'nonsense\n{"loss": 1}\n', "line 1: no JSON in 'nonsense'"),
         ("sweep.csv", "point,fold\n0,0\n", "sweep.csv is damaged"),
+        ("evaluated.json", "{}", "scoring was interrupted. Run mmer_jax.main on the workdir again"),
         ("invariants.npz", "no zip", "invariants.npz is damaged"),
     ],
 )
@@ -105,7 +106,7 @@ def test_a_line_that_a_crash_cut_short_is_left_out(tmp_path):
 
 def test_only_the_chosen_points_epochs_count(tmp_path):
     run = load_run(full_workdir(tmp_path / "run", folds=1, seeds=1))
-    assert {record["point"] for record in run.epochs} == {0} and len(run.epochs) == 12 + 20
+    assert {record["trial"] for record in run.epochs} == {"point 0"} and len(run.epochs) == 12 + 20
 
 
 def test_a_running_workdir_is_refused_but_not_its_own(tmp_path):
