@@ -71,7 +71,11 @@ def write(model: Predictor, path: str | Path) -> None:
 def _inputs(model: Predictor):
     """(features, lengths, present) as shapes with an open batch size and open numbers of steps."""
     scope = jax.export.SymbolicScope(
-        [f"t{i} >= {LEAST_STEPS}" for i, m in enumerate(model.modalities) if m.is_sequence]
+        [
+            f"t{i} >= {LEAST_STEPS}"
+            for i, m in enumerate(model.modalities)
+            if f"t{i}" in _dimensions(model, i, m).split(", ")
+        ]
     )
 
     def shape(dimensions: str, dtype) -> jax.ShapeDtypeStruct:
