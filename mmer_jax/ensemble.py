@@ -1,7 +1,9 @@
-"""The program of a prediction: all members of an ensemble side by side, and their mean.
+"""The program of a prediction: what each member of an ensemble says, and their mean.
 
 A pure function of numbers, which predictor.py compiles and export.py writes to a file.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +60,10 @@ def ensemble_outputs(
         batch = make_batch(spec, resident, trial, rows, rows, pattern)
         return in_label_units(spec, stage.predict(mine["params"], batch)[0], trial)
 
-    outputs = jax.vmap(one_member)(weights)
+    # A CPU is full with one member, whose intermediate results then stay in its cache.
+    outputs = jax.lax.platform_dependent(
+        weights, cpu=functools.partial(jax.lax.map, one_member), default=jax.vmap(one_member)
+    )
     if spec.is_classification:
         outputs = jax.nn.softmax(outputs)
     outputs = jnp.where(present.any(axis=1)[None, :, None], outputs, jnp.nan)
