@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from mmer_jax import config as config_lib
 from mmer_jax.errors import UserError
+from mmer_jax.records import write_atomically
 
 CACHE = "~/.cache/mmer_jax/xla"  # of compiled programs
 
@@ -43,6 +44,15 @@ def exit_status(command: Callable[[], None]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def write_out(path: Path, content: str | bytes) -> None:
+    """Write what a person asked for by --out, and the folders above it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error}; choose another --out") from None
 
 
 def parse_flags(argv: list[str]) -> list[str]:

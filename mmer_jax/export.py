@@ -23,11 +23,9 @@ import numpy as np
 from mmer_jax import cli
 from mmer_jax.data.corpus import Modality
 from mmer_jax.ensemble import ensemble_outputs
-from mmer_jax.errors import UserError
 from mmer_jax.nn.encoders import WIDTHS
 from mmer_jax.predict import add_ensemble_flags
 from mmer_jax.predictor import Predictor, load
-from mmer_jax.records import write_atomically
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 LEAST_STEPS = max(WIDTHS)  # a shorter sequence would need padding inside, by an unknown number
@@ -62,10 +60,7 @@ def write(model: Predictor, path: str | Path) -> None:
         stored = io.BytesIO()
         np.savez(stored, **weights)  # type: ignore[arg-type]
         archive.writestr("weights.npz", stored.getvalue())
-    try:
-        write_atomically(Path(path), content.getvalue())
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error}; choose another --out") from None
+    cli.write_out(Path(path), content.getvalue())
 
 
 def _inputs(model: Predictor):

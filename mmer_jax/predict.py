@@ -23,7 +23,6 @@ from mmer_jax.data import feature_dir
 from mmer_jax.data.corpus import RawModality
 from mmer_jax.errors import UserError
 from mmer_jax.predictor import Predictions, Predictor, load
-from mmer_jax.records import write_atomically
 
 ABOUT = """
 Predict the utterances of a feature directory with the models of a workdir.
@@ -66,11 +65,7 @@ def write_predictions(path: Path, ids: np.ndarray, found: Predictions) -> None:
     for name, used, label, output in zip(ids, found.used_names, labels, found.outputs, strict=True):
         numbers = [f"{x:.6f}" if used else "" for x in output]
         writer.writerow([name, used, *label, *numbers])
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text.getvalue())
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error}; choose another --out") from None
+    cli.write_out(path, text.getvalue())
 
 
 def main(arguments: list[str] | None = None) -> int:

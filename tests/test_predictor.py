@@ -65,7 +65,7 @@ def test_a_member_is_the_network_on_features_normalised_by_its_fold(model, featu
         batch = Batch(x, lengths, there, np.zeros(1), np.ones(1), there[None], None, {}, {})
         params = jax.tree.map(lambda leaf, k=member: leaf[k], weights["params"])
         params, batch = jax.tree.map(jnp.asarray, (params, batch))
-        by_hand = jax.nn.softmax(stage.predict(params, batch)[0, 0])
+        by_hand = jax.nn.softmax(jax.jit(stage.predict)(params, batch)[0, 0])
         np.testing.assert_allclose(expected.members[member, i], by_hand, **CLOSE)
 
 
@@ -153,15 +153,15 @@ def test_nor_do_neighbours_of_other_lengths(config):
     assert np.isfinite(beside.outputs).all() and beside.used_names[1] == "text+audio"
 
 
-def test_few_programs_are_compiled(model):
-    """Whatever comes: 2 batch sizes × 3 numbers of steps (1/4, 1/2 and all of training's)."""
+def test_few_programs_are_compiled():
+    """3 or 4 utterances of any lengths: 3 numbers of steps, 1/4, 1/2 and all of training's."""
     model = untrained()
     rng = np.random.default_rng(0)
     for _ in range(20):
-        n = rng.integers(3, 9)
+        n = rng.integers(3, 5)
         steps = rng.integers(1, 8, size=n)
         model.predict({"text": [np.zeros((t, 4)) for t in steps]})
-    assert model._program._cache_size() <= 6
+    assert model._program._cache_size() <= 3
 
 
 def test_where_padding_counts_it_is_as_much_as_in_training():
@@ -173,7 +173,7 @@ def test_where_padding_counts_it_is_as_much_as_in_training():
         np.testing.assert_allclose(found.outputs, expected.outputs[i : i + 1], **CLOSE)
     features["text"][6] = np.zeros((8, 4))
     with pytest.raises(UserError, match="'text', utterance 6: 8 steps. .*filled up to 7 steps"):
-        model.predict(features, batch_size=4)
+        model.predict(features)
     features["text"][6] = np.full((8, 4), np.nan)  # absent, however long
     assert model.predict(features).used_names[6] == "audio+sound"
 
