@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -67,6 +68,17 @@ def test_a_member_is_the_network_on_features_normalised_by_its_fold(model, featu
         params, batch = jax.tree.map(jnp.asarray, (params, batch))
         by_hand = jax.nn.softmax(jax.jit(stage.predict)(params, batch)[0, 0])
         np.testing.assert_allclose(expected.members[member, i], by_hand, **CLOSE)
+
+
+def test_on_an_accelerator_members_run_side_by_side(features, expected):
+    """There the same function is vmapped instead of looped over."""
+
+    def not_a_cpu(*operands, cpu, default):
+        return default(*operands)
+
+    with mock.patch("jax.lax.platform_dependent", not_a_cpu):
+        found = untrained().predict(features, members=True)
+    np.testing.assert_allclose(found.members, expected.members, **CLOSE)
 
 
 # ---- what is absent ----
