@@ -97,17 +97,17 @@ def _scored(workdir: Path) -> tuple[Overrides, dict[Member, str]]:
     """(overrides of the chosen point, member -> trial key) of what results.csv scores."""
     path = workdir / "evaluated.json"
     try:
-        found = {}
-        for key in json.loads(path.read_text(encoding="utf-8"))["trials"]:
-            overrides, fold, seed = parse_key(key)
-            found[Member(fold, seed)] = key
-        return overrides, found
+        keys = json.loads(path.read_text(encoding="utf-8"))["trials"]
+        parsed = [parse_key(key) for key in keys]
+        overrides = parsed[0][0]  # all are of one point
+        members = [Member(fold, seed) for _, fold, seed in parsed]
+        return overrides, dict(zip(members, keys, strict=True))
     except FileNotFoundError:
         raise UserError(
             f"{path} does not exist: the run in {workdir} is not finished; run the same training "
             "command again"
         ) from None
-    except (ValueError, KeyError, TypeError, UnboundLocalError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} is damaged ({error}); delete it and run the same training command again"
         ) from None
