@@ -1,14 +1,58 @@
-"""The command line: --config=FILE and its overrides, with errors a person can act on."""
+"""The command lines: --config=FILE and its overrides, with errors a person can act on.
 
+`main` takes absl flags, because of the configuration; the other commands take `Parser`'s.
+"""
+
+import argparse
+import os
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
+import jax
 from absl import flags
 from ml_collections import ConfigDict
 
 from mmer_jax import config as config_lib
 from mmer_jax.errors import UserError
+from mmer_jax.records import write_atomically
+
+CACHE = "~/.cache/mmer_jax/xla"  # of compiled programs
+
+
+def use_compilation_cache(place: str) -> None:
+    """Keep compiled programs in the folder `place` from process to process; empty: do not."""
+    if place:
+        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(place))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that complains in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+
+def exit_status(command: Callable[[], None]) -> int:
+    """Run a command: 0, or 2 and one line on stderr for what a person can mend."""
+    try:
+        command()
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def write_out(path: Path, content: str | bytes) -> None:
+    """Write what a person asked for by --out, and the folders above it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error}; choose another --out") from None
 
 
 def parse_flags(argv: list[str]) -> list[str]:

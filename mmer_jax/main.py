@@ -4,12 +4,10 @@ Trains and scores one configuration, or with --sweep=configs/sweeps/NAME.py ever
 The same command on the same workdir goes on where it stopped.
 """
 
-import os
 import sys
 from pathlib import Path
 from typing import NoReturn
 
-import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 from rich.console import Console
@@ -24,7 +22,7 @@ CONFIG = config_flags.DEFINE_config_file("config", help_string="Configuration fi
 WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, results and report go.")
 SWEEP = flags.DEFINE_string("sweep", None, "File whose sweep() yields overrides of the config.")
 CACHE = flags.DEFINE_string(
-    "compilation_cache", "~/.cache/mmer_jax/xla", "Compiled programs are kept here; empty: not."
+    "compilation_cache", cli.CACHE, "Compiled programs are kept here; empty: not."
 )
 
 
@@ -43,9 +41,7 @@ def main(argv: list[str]) -> None:
     del argv
     console = Console(width=None if sys.stdout.isatty() else 120)
     logging.set_verbosity(logging.FATAL)  # the libraries' notices are not for our users
-    if CACHE.value:
-        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(CACHE.value))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    cli.use_compilation_cache(CACHE.value)
     try:
         points = load_sweep(Path(SWEEP.value), CONFIG.value) if SWEEP.value else None
         run(CONFIG.value, Path(WORKDIR.value).expanduser(), console, points)

@@ -62,10 +62,9 @@ def make_batch(
 ) -> Batch:
     """The batch of one trial: gathered, normalised by its fold, under the patterns [K, M].
 
-    With `noise` [B] what a pattern takes away is noised instead of absent.
-
-    Real-valued labels are standardised as well, or the loss terms' weights would depend on the
-    label's unit; `_in_label_units` leads back.
+    With `noise` [B] what a pattern takes away is noised instead of absent. Real-valued labels are
+    standardised as well, or the loss terms' weights would depend on the label's unit;
+    `in_label_units` leads back.
     """
     real = rows >= 0
     slots = jnp.maximum(slots, 0)
@@ -79,7 +78,7 @@ def make_batch(
         usable = present[:, i]
         if m.is_sequence:
             lengths[m.name] = resident.lengths[m.name][slots]
-            usable = usable[:, None] & (jnp.arange(m.max_steps)[None] < lengths[m.name][:, None])
+            usable = usable[:, None] & (jnp.arange(x.shape[1])[None] < lengths[m.name][:, None])
         features[m.name] = jnp.where(usable[..., None], x, 0.0)
         if noise is not None:
             noisy[m.name] = jnp.where(usable[..., None], add_noise(noise, x, i), 0.0)
@@ -97,6 +96,11 @@ def make_batch(
         frozen={name: tensor[jnp.maximum(rows, 0)] for name, tensor in trial.frozen.items()},
         constants=trial.constants,
     )
+
+
+def in_label_units(spec: CorpusSpec, values: Array, trial: TrialData) -> Array:
+    """Standardised labels or predictions of them -> the corpus's; classes and logits stay."""
+    return values if spec.is_classification else values * trial.label_std + trial.label_mean
 
 
 class Programs:
@@ -306,8 +310,8 @@ class Programs:
                 batch = make_batch(
                     self._spec, piece.resident, trial, slots, rows, self.patterns, noise
                 )
-                outputs = self._in_label_units(self._stage.predict(params, batch), trial)
-                labels = self._in_label_units(batch.labels, trial)
+                outputs = in_label_units(self._spec, self._stage.predict(params, batch), trial)
+                labels = in_label_units(self._spec, batch.labels, trial)
                 return metrics.score_counts(outputs, labels, batch.weights)
 
             added = jax.vmap(one_trial)(params, trials, slots, rows)
@@ -353,7 +357,7 @@ class Programs:
         def one_trial(params, trial, slots, rows):
             mine = None if noise is None else noise.take(jnp.maximum(rows, 0))
             batch = make_batch(self._spec, piece.resident, trial, slots, rows, patterns, mine)
-            return self._in_label_units(self._stage.predict(params, batch), trial)
+            return in_label_units(self._spec, self._stage.predict(params, batch), trial)
 
         return jax.lax.map(
             lambda inputs: jax.vmap(one_trial)(params, trials, *inputs), (piece.slots, piece.rows)
@@ -369,12 +373,6 @@ class Programs:
         return jax.lax.map(
             lambda inputs: jax.vmap(one_trial)(params, trials, *inputs), (piece.slots, piece.rows)
         )
-
-    def _in_label_units(self, values, trial: TrialData):
-        """Standardised labels or predictions of them -> the corpus's; logits stay."""
-        if self._spec.is_classification:
-            return values
-        return values * trial.label_std + trial.label_mean
 
 
 def _sample_at_rate(key: Array, batch: Batch, rate: Float[Array, "2"]) -> Array:

@@ -24,6 +24,7 @@ from mmer_jax import workdir as workdir_lib
 from mmer_jax.checkpoint import Finished, begun_groups, finished_trials
 from mmer_jax.config import check_values, flat
 from mmer_jax.data.load import load_corpus
+from mmer_jax.data.normalize import save_statistics
 from mmer_jax.data.protocols import Condition, make_conditions, mask_digests, save_masks
 from mmer_jax.data.splits import make_folds
 from mmer_jax.errors import UserError
@@ -80,6 +81,7 @@ def run(
             corpus,
             sweep=[point.overrides for point in points],
         )
+        save_statistics(workdir, experiment.statistics, experiment.label_statistics)
 
         _train(experiment, groups, workdir, console, _describe(experiment, trials, groups))
         done = finished_trials(workdir)

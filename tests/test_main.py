@@ -217,7 +217,7 @@ def test_runs_without_tensorflow(tmp_path):
     assert refused.returncode == 2
     assert "data.source='records' needs TensorFlow" in refused.stderr
     benched = subprocess.run(
-        [sys.executable, "-c", "import mmer_jax.bench, mmer_jax.parity"],
+        [sys.executable, "-c", "import mmer_jax.bench, mmer_jax.export, mmer_jax.parity"],
         env=environment(PYTHONPATH=path),
         cwd=tmp_path,
         capture_output=True,

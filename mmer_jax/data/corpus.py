@@ -61,6 +61,10 @@ class RawModality:
     lengths: np.ndarray | None
     source: str
 
+    def __len__(self) -> int:
+        """N, utterances."""
+        return len(self.features if self.lengths is None else self.lengths)
+
     def spec(self, name: str) -> Modality:
         max_steps = 0 if self.lengths is None else int(self.lengths.max())
         return Modality(name, int(self.features.shape[1]), max_steps)
@@ -108,7 +112,7 @@ class MemorySource:
             yield {name: modality.read(rows) for name, modality in self.raw.items()}
 
     def rows_of_process(self, index, count):
-        n = len(next(iter(self.raw.values())).finite_rows())
+        n = len(next(iter(self.raw.values())))
         return np.array_split(np.arange(n), count)[index]
 
 
@@ -259,8 +263,9 @@ def resolve_present(
             if not finite[:, m].all()
         ]
         raise UserError(
-            "; ".join(parts) + ". Mend the files, or pass --config.data.nonfinite=missing to treat "
-            "these modalities as missing for these utterances."
+            "; ".join(parts) + ". Mend the files (an utterance that their utt_id leaves out counts "
+            "as NaN), or pass --config.data.nonfinite=missing to treat these modalities as missing "
+            "for these utterances."
         )
     nothing = ~finite.any(axis=1)
     if nothing.any():

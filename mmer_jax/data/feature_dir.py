@@ -2,7 +2,9 @@
 
 `utterances.csv` has a column `utt_id` and any label or metadata columns. `<modality>.npz` holds
 `features`, [N, D] for a vector per utterance or [sum T, D] with `lengths` [N] for sequences, its
-rows in the order of utterances.csv.
+rows in the order of utterances.csv. With an array `utt_id` [n] the file names its rows: they may
+stand in any order, and an utterance without one has no such modality, just as if its features were
+not finite.
 """
 
 import csv
@@ -54,7 +56,7 @@ def read_raw(
         raise UserError(
             f"data.modalities is {tuple(modalities)}; expected at least two different names"
         )
-    return columns, {name: _read_modality(root, name, columns["utt_id"]) for name in modalities}
+    return columns, {name: read_modality(root, name, columns["utt_id"]) for name in modalities}
 
 
 def read_utterances(path: Path) -> dict[str, np.ndarray]:
@@ -87,7 +89,8 @@ def read_utterances(path: Path) -> dict[str, np.ndarray]:
     return {name: np.array([row[name] for row in table]) for name in header}
 
 
-def _read_modality(root: Path, name: str, ids: np.ndarray) -> RawModality:
+def read_modality(root: Path, name: str, ids: np.ndarray) -> RawModality:
+    """A modality's file, its rows in the order of `ids` [N]; NaN where it has no row."""
     path = root / f"{name}.npz"
     if not path.exists():
         found = sorted(p.stem for p in root.glob("*.npz"))
@@ -101,15 +104,66 @@ def _read_modality(root: Path, name: str, ids: np.ndarray) -> RawModality:
                 raise UserError(f"{path} has no array 'features', only: {', '.join(archive.files)}")
             features = archive["features"]
             lengths = archive["lengths"] if "lengths" in archive else None
+            named = archive["utt_id"] if "utt_id" in archive else None
     except (*NOT_AN_ARCHIVE, TypeError) as error:  # TypeError: an .npy under the name .npz
         raise UserError(f"{path} cannot be read as an .npz of plain arrays: {error}") from None
-    return check_modality(features, lengths, ids, str(path))
+    if named is None:
+        return check_modality(features, lengths, ids, str(path))
+    named = _check_names(named, ids, str(path))
+    raw = check_modality(features, lengths, named, str(path), listed="its utt_id")
+    return _by_name(raw, named, ids)
+
+
+def _check_names(named: np.ndarray, ids: np.ndarray, source: str) -> np.ndarray:
+    """[n] strings: the utterances that the rows of a file belong to."""
+    if named.ndim != 1 or named.dtype.kind not in "US":
+        raise UserError(
+            f"{source}: utt_id is {named.dtype}{list(named.shape)}, expected strings [n], one for "
+            "each row"
+        )
+    if not len(named):
+        raise UserError(f"{source} has no row; remove the file, or give it the rows it should have")
+    named = named.astype(str)
+    values, counts = np.unique(named, return_counts=True)
+    if (counts > 1).any():
+        twice = values[counts > 1]
+        raise UserError(f"{source}: {len(twice)} duplicate utt_id(s): {shorten(twice)}")
+    unknown = values[~np.isin(values, ids)]
+    if len(unknown):
+        raise UserError(
+            f"{source}: {len(unknown)} utt_id(s) that utterances.csv does not list: "
+            f"{shorten(unknown)}. Add them there, or remove their rows."
+        )
+    return named
+
+
+def _by_name(raw: RawModality, named: np.ndarray, ids: np.ndarray) -> RawModality:
+    """Rows of the utterances `named` [n] -> rows of `ids` [N]; NaN for those without a row."""
+    place = {name: row for row, name in enumerate(named)}
+    rows = np.array([place.get(name, -1) for name in ids])
+    lengths, steps = None, rows  # which stored step each step is; -1: none
+    if raw.lengths is not None:
+        lengths = np.where(rows >= 0, raw.lengths[rows], 1)
+        step = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        steps = np.where(
+            np.repeat(rows, lengths) < 0, -1, np.repeat(raw.starts[rows], lengths) + step
+        )
+    features = raw.features[steps]
+    features[steps < 0] = np.nan
+    return RawModality(features, lengths, raw.source)
 
 
 def check_modality(
-    features: np.ndarray, lengths: np.ndarray | None, ids: np.ndarray, source: str
+    features: np.ndarray,
+    lengths: np.ndarray | None,
+    ids: np.ndarray,
+    source: str,
+    listed: str = "utterances.csv",
 ) -> RawModality:
-    """A RawModality in float16 or float32 whose rows match `ids`, or a UserError."""
+    """A RawModality in float16 or float32 whose rows match `ids`, or a UserError.
+
+    `source` and `listed` say where the features and the ids come from.
+    """
     if not (np.issubdtype(features.dtype, np.number) and not np.iscomplexobj(features)):
         raise UserError(f"{source}: features have dtype {features.dtype}, expected real numbers")
     if features.ndim != 2 or features.shape[1] == 0:
@@ -123,8 +177,8 @@ def check_modality(
     if lengths is None:
         if len(features) != len(ids):
             raise UserError(
-                f"{source} has {len(features)} rows, utterances.csv has {len(ids)}; sequences need "
-                "an array 'lengths'"
+                f"{source} has {len(features)} rows, {listed} has {len(ids)}; sequences need "
+                "an array 'lengths', fewer rows an array 'utt_id' that names them"
             )
         return RawModality(features, None, source)
     if lengths.shape != (len(ids),) or not np.issubdtype(lengths.dtype, np.integer):

@@ -1,15 +1,24 @@
-"""Normalisation statistics of each fold, from its training rows and nothing else."""
+"""Normalisation statistics of each fold, from its training rows and nothing else.
 
+A run leaves them in its workdir, in normalization.npz: who predicts has no training rows.
+"""
+
+import io
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from mmer_jax.data.corpus import Corpus, Modality
+from mmer_jax.data.feature_dir import NOT_AN_ARCHIVE
 from mmer_jax.errors import UserError
+from mmer_jax.records import write_atomically
 
+FILE = "normalization.npz"
 BYTES_AT_ONCE = 128 * 2**20
 
 Statistics = dict[str, tuple[np.ndarray, np.ndarray]]  # name -> mean [F, D], std [F, D], float32
+LabelStatistics = tuple[np.ndarray, np.ndarray]  # mean [F], std [F], float32
 
 
 def fold_statistics(
@@ -62,9 +71,7 @@ def fold_statistics(
     return statistics
 
 
-def label_statistics(
-    corpus: Corpus, train_rows: Sequence[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
+def label_statistics(corpus: Corpus, train_rows: Sequence[np.ndarray]) -> LabelStatistics:
     """([F] mean, [F] std), float32, of a real-valued label in each fold's training rows.
 
     0 and 1 for classes; the std of a constant label is 1.
@@ -75,6 +82,40 @@ def label_statistics(
     mean = np.array([v.mean() for v in values], np.float32)
     std = np.array([v.std() or 1.0 for v in values], np.float32)
     return mean, std
+
+
+def save_statistics(workdir: Path, statistics: Statistics, labels: LabelStatistics) -> None:
+    """Write normalization.npz: `mean:NAME` and `std:NAME` [F, D], `label_mean` and `label_std` [F].
+
+    The same statistics give the same bytes.
+    """
+    arrays = dict(zip(("label_mean", "label_std"), labels, strict=True))
+    for name, (mean, std) in statistics.items():
+        arrays |= {f"mean:{name}": mean, f"std:{name}": std}
+    content = io.BytesIO()
+    np.savez(content, **arrays)  # type: ignore[arg-type]
+    write_atomically(workdir / FILE, content.getvalue())
+
+
+def load_statistics(workdir: Path, names: Sequence[str]) -> tuple[Statistics, LabelStatistics]:
+    """What `save_statistics` wrote, of the modalities `names`.
+
+    Raises:
+      UserError: the file is missing or damaged.
+    """
+    path = workdir / FILE
+    again = "run the same training command again: it trains nothing anew and writes the file"
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            found = {name: (stored[f"mean:{name}"], stored[f"std:{name}"]) for name in names}
+            return found, (stored["label_mean"], stored["label_std"])
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} does not exist; the run ended before it was written, or is older than it: "
+            f"{again}"
+        ) from None
+    except (*NOT_AN_ARCHIVE, KeyError) as error:
+        raise UserError(f"{path} is damaged ({error}); delete it and {again}") from None
 
 
 def _moment_sums(

@@ -69,8 +69,8 @@ class ModalityEncoders:
             x, steps = features[m.name], None
             if m.is_sequence:
                 given = batch.lengths[m.name] if self.pad_masking else m.max_steps
-                steps = jnp.broadcast_to(given, len(batch.weights))
-                steps = jnp.tile(steps, len(x) // len(steps))
+                steps = jnp.broadcast_to(given, batch.weights.shape)
+                steps = jnp.concatenate([steps] * (1 if batch.noisy is None else 2))
             rngs = {} if key is None else {"dropout": jax.random.fold_in(key, i)}
             embeddings.append(self._encode(params, m, x, steps, dropout, rngs))
         return jnp.stack(embeddings, axis=1)

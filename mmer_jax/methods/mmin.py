@@ -102,7 +102,8 @@ class MMIN:
     def back(self, params: Params, imagined: Float[Array, "K B M h"]) -> Float[Array, "K B M h"]:
         """The backward cascade: from what was imagined to what was there."""
         with jax.named_scope("backward_cascade"):
-            back, _ = self.cascade.apply({"params": params[self.backward]}, flatten(imagined))
+            weights = {"params": params[str(self.backward)]}
+            back, _ = self.cascade.apply(weights, flatten(imagined))
         return back.reshape(imagined.shape)
 
     def loss(self, params, batch: Batch, key, hyper):

@@ -164,14 +164,14 @@ class NMER:
         return Denoised(reconstruction, invariant, mean, log_variance)
 
     def loss(self, params, batch: Batch, key, hyper):
-        *keys, classifier_key = jax.random.split(key, 4)
-        out = self.denoise(params, batch, hyper, keys)
+        keys = jax.random.split(key, 4)
+        out = self.denoise(params, batch, hyper, tuple(keys[:3]))
         logits, updated = self.classifier.apply(
             {"params": params["classifier"], "statistics": params["statistics"]},
             flatten(out.reconstruction),
             hyper["dropout"],
             batch.pattern_weights,
-            rngs={"dropout": classifier_key},
+            rngs={"dropout": keys[3]},
             mutable=["statistics"],
         )
         kl = kl_to_normal(out.mean, out.log_variance)
@@ -186,7 +186,7 @@ class NMER:
         total = terms["task"] + sum(
             hyper[f"{name}_weight"] * terms[name] for name in ("invariance", "reconstruction", "kl")
         )
-        return total, terms | updated
+        return total, terms | {"statistics": updated["statistics"]}
 
     def predict(self, params, batch: Batch):
         latent_key = jax.random.key(0) if self.sample_always else None

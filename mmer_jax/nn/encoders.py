@@ -104,7 +104,7 @@ class TextCNN(nn.Module):
         shape = (width, flat.shape[-1], self.channels)
         kernel = self.param(f"conv{width}_kernel", init, shape)
         bias = self.param(f"conv{width}_bias", nn.initializers.zeros, (self.channels,))
-        n = len(flat) - (WIDTHS[-1] - 1)
+        n = flat.shape[0] - (WIDTHS[-1] - 1)
         return sum(flat[tap : tap + n] @ kernel[tap] for tap in range(width)) + bias[None]
 
 

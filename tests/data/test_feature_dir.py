@@ -174,3 +174,46 @@ def test_write_then_read_is_the_same(tmp_path):
     corpus = read(tmp_path, ("a", "b"), "c")
     assert corpus.ids.tolist() == ["x", "y, z", "w"]
     np.testing.assert_array_equal(corpus.read(np.array([1]))["b"], [[[2, 3], [4, 5]]])
+
+
+# ---- files that name their rows ----
+
+
+@pytest.mark.parametrize("name", ["audio", "text"])
+def test_named_rows_stand_in_any_order_and_may_be_fewer(root, name):
+    """u7 and u20 have no row; all others are read as from the file in order."""
+    whole = read(root)
+    left = np.random.default_rng(0).permutation(np.delete(np.arange(40), [7, 20]))
+
+    def change(arrays):
+        named = {"utt_id": np.array([f"u{i}" for i in left])}
+        if "lengths" not in arrays:
+            return {"features": arrays["features"][left], **named}
+        parts = np.split(arrays["features"], np.cumsum(arrays["lengths"])[:-1])
+        features = np.concatenate([parts[i] for i in left])
+        return {"features": features, "lengths": arrays["lengths"][left], **named}
+
+    rewrite(root, name, change)
+    assert f"{name}.npz: 2 utterance(s) with NaN or infinite values: u7, u20" in complaint(root)
+    found = read(root, nonfinite="missing")
+    absent = (~found.present[:, MODALITIES.index(name)]).nonzero()[0]
+    assert absent.tolist() == [7, 20] and found.present.sum() == 78
+    rows = np.delete(np.arange(40), [7, 20])
+    for m in MODALITIES:
+        np.testing.assert_array_equal(found.read(rows)[m], whole.read(rows)[m])
+    np.testing.assert_array_equal(found.lengths["text"][rows], whole.lengths["text"][rows])
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([f"u{i}" for i in range(39)], "audio.npz has 40 rows, its utt_id has 39"),
+        ([f"u{i // 2}" for i in range(40)], "audio.npz: 20 duplicate utt_id(s): u0, u1,"),
+        ([f"v{i}" for i in range(40)], "40 utt_id(s) that utterances.csv does not list: v0, v1,"),
+        (np.arange(40), "audio.npz: utt_id is int64[40], expected strings [n]"),
+        (np.array([], str), "audio.npz has no row; remove the file"),
+    ],
+)
+def test_faulty_names_of_rows(root, names, message):
+    rewrite(root, "audio", lambda a: {**a, "utt_id": np.array(names)})
+    assert message in complaint(root)

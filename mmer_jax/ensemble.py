@@ -1,0 +1,70 @@
+"""The program of a prediction: what each member of an ensemble says, and their mean.
+
+A pure function of numbers, which predictor.py compiles and export.py writes to a file.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from mmer_jax.data.corpus import CorpusSpec
+from mmer_jax.data.feed import Resident
+from mmer_jax.data.missing import full_pattern
+from mmer_jax.methods.stage import Stage
+from mmer_jax.programs import TrialData, in_label_units, make_batch
+from mmer_jax.trained import Weights
+
+
+def ensemble_outputs(
+    stage: Stage,
+    spec: CorpusSpec,
+    weights: Weights,
+    features: dict[str, Float[Array, "B ..."]],
+    lengths: dict[str, Int[Array, " B"]],
+    present: Bool[Array, "B M"],
+) -> tuple[Float[Array, "B C"], Float[Array, "E B C"]]:
+    """(the ensemble's outputs, each member's) of a batch.
+
+    Args:
+      stage, spec: what predicts, static.
+      weights: as of `TrainedRun`, each leaf [E, ...].
+      features: by modality [B, D] or [B, T, D], in the units of the feature files; of what is
+        absent or padded anything.
+      lengths: of each sequence modality, valid steps, at least 1.
+      present: which modalities an utterance has, in the order of `spec`.
+
+    Returns:
+      Probabilities of the classes, averaged over members; or [.., 1] values in the label's unit.
+      NaN for an utterance that has nothing: no model has seen such a one.
+    """
+    rows = jnp.arange(present.shape[0])
+    labels = jnp.zeros(rows.shape, jnp.int32 if spec.is_classification else jnp.float32)
+    resident = Resident(features, lengths, present, labels)
+    pattern = full_pattern(len(spec.modalities))  # all that is present
+
+    def one_member(mine: Weights):
+        trial = TrialData(
+            key=None,
+            mean=mine["mean"],
+            std=mine["std"],
+            label_mean=mine["label_mean"],
+            label_std=mine["label_std"],
+            clip=mine["clip"],
+            rate=None,
+            hyper={},
+            frozen={},
+            constants={},
+        )
+        batch = make_batch(spec, resident, trial, rows, rows, pattern)
+        return in_label_units(spec, stage.predict(mine["params"], batch)[0], trial)
+
+    # A CPU is full with one member, whose intermediate results then stay in its cache.
+    outputs = jax.lax.platform_dependent(
+        weights, cpu=functools.partial(jax.lax.map, one_member), default=jax.vmap(one_member)
+    )
+    if spec.is_classification:
+        outputs = jax.nn.softmax(outputs)
+    outputs = jnp.where(present.any(axis=1)[None, :, None], outputs, jnp.nan)
+    return outputs.mean(axis=0), outputs

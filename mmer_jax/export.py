@@ -1,0 +1,135 @@
+"""python -m mmer_jax.export --workdir=W --out=model.mmer
+
+Writes the ensemble of a workdir to one file that runs without this package: a zip archive of
+
+    program.bin   the prediction as StableHLO (`jax.export`), for CPU, CUDA and TPU
+    weights.npz   its first argument: parameters and normalisation of all members
+    model.json    what it takes and gives: `modalities`, `classes`, `members`
+
+To run it takes jax, numpy and flatbuffers (by which jax reads programs): README, "Export".
+"""
+
+import io
+import json
+import sys
+import zipfile
+from pathlib import Path
+
+import jax
+import jax.export  # not part of `import jax`
+import jax.numpy as jnp
+import numpy as np
+
+from mmer_jax import cli
+from mmer_jax.data.corpus import Modality
+from mmer_jax.ensemble import ensemble_outputs
+from mmer_jax.nn.encoders import WIDTHS
+from mmer_jax.predict import add_ensemble_flags
+from mmer_jax.predictor import Predictor, load
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+LEAST_STEPS = max(WIDTHS)  # a shorter sequence would need padding inside, by an unknown number
+
+
+def write(model: Predictor, path: str | Path) -> None:
+    """Write the ensemble of `model` to the file `path`.
+
+    The program is `call(weights, features, lengths, present) -> (outputs [b, C], members
+    [E, b, C])` with any batch size b. `features` maps modalities to float32 [b, D], or [b, t, D]
+    with any number of steps t ≥ 5 of its own; `lengths` maps sequences to int32 [b] ≥ 1;
+    `present` is bool [b, M]. Features are those of the feature files, normalisation is inside;
+    what stands where `present` is False or beyond a length never counts. Outputs are those of
+    `ensemble.ensemble_outputs`.
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(model.trained.weights)
+    weights = {"/".join(part.key for part in place): np.asarray(leaf) for place, leaf in leaves}
+
+    def program(weights, features, lengths, present):
+        nested = jax.tree_util.tree_unflatten(structure, list(weights[name] for name in names))
+        return ensemble_outputs(
+            model.trained.stage, model.trained.spec, nested, features, lengths, present
+        )
+
+    names = list(weights)
+    shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in weights.items()}
+    exported = jax.export.export(jax.jit(program), platforms=PLATFORMS)(shapes, *_inputs(model))
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("model.json", json.dumps(_described(model), indent=1))
+        archive.writestr("program.bin", bytes(exported.serialize()))
+        stored = io.BytesIO()
+        np.savez(stored, **weights)  # type: ignore[arg-type]
+        archive.writestr("weights.npz", stored.getvalue())
+    cli.write_out(Path(path), content.getvalue())
+
+
+def _inputs(model: Predictor):
+    """(features, lengths, present) as shapes with an open batch size and open numbers of steps."""
+    scope = jax.export.SymbolicScope(
+        [
+            f"t{i} >= {LEAST_STEPS}"
+            for i, m in enumerate(model.modalities)
+            if f"t{i}" in _dimensions(model, i, m).split(", ")
+        ]
+    )
+
+    def shape(dimensions: str, dtype) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(jax.export.symbolic_shape(dimensions, scope=scope), dtype)
+
+    features, lengths = {}, {}
+    for i, m in enumerate(model.modalities):
+        features[m.name] = shape(_dimensions(model, i, m), jnp.float32)
+        if m.is_sequence:
+            lengths[m.name] = shape("b", jnp.int32)
+    return features, lengths, shape(f"b, {len(model.modalities)}", jnp.bool_)
+
+
+def _dimensions(model: Predictor, i: int, m: Modality) -> str:
+    """'b, t0, 64': open where a number of any size may stand."""
+    if not m.is_sequence:
+        return f"b, {m.dim}"
+    # Where padding counts, it must be as much as in training.
+    return f"b, t{i}, {m.dim}" if model.trained.pad_masking else f"b, {m.max_steps}, {m.dim}"
+
+
+def _described(model: Predictor) -> dict[str, object]:
+    return {
+        "modalities": [
+            {
+                "name": m.name,
+                "shape": _dimensions(model, i, m).split(", "),
+                "sequence": m.is_sequence,
+                "longest_in_training": m.max_steps,
+            }
+            for i, m in enumerate(model.modalities)
+        ],
+        "classes": list(model.classes),
+        "outputs": "probabilities" if model.classes else "values",
+        "members": [member._asdict() for member in model.members],
+        "platforms": list(PLATFORMS),
+        "jax": jax.__version__,
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status."""
+    parser = cli.Parser(
+        prog="python -m mmer_jax.export",
+        description="Write the models of a workdir to one file that runs without mmer_jax.",
+    )
+    add_ensemble_flags(parser)
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="model.mmer")
+    given = parser.parse_args(arguments)
+
+    def command() -> None:
+        model = load(given.workdir, folds=given.folds, seeds=given.seeds)
+        out = given.out.expanduser()
+        write(model, out)
+        size = out.stat().st_size / 2**20
+        print(f"ensemble of {len(model.members)} model(s), {size:.1f} MiB: {out}")
+
+    return cli.exit_status(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
