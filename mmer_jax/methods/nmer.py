@@ -15,7 +15,7 @@ Sound behaviour is the default; quirks.attention, quirks.kl and quirks.latent br
 released.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -152,7 +152,7 @@ class NMER:
         streams = zip(("dropout", "latent"), keys[1:], strict=True)
         rngs = {name: key for name, key in streams if key is not None}
         with jax.named_scope("vae"):
-            reconstruction, mean, log_variance = self.vae.apply(
+            out: Any = self.vae.apply(
                 {"params": params["vae"]},
                 specific,
                 invariant,
@@ -161,6 +161,7 @@ class NMER:
                 sample=keys[2] is not None,
                 rngs=rngs,
             )
+        reconstruction, mean, log_variance = out
         return Denoised(reconstruction, invariant, mean, log_variance)
 
     def loss(self, params, batch: Batch, key, hyper):

@@ -112,7 +112,9 @@ def test_the_effective_rate_counts_only_what_was_there(corpus):
 def test_digests_tell_masks_apart(corpus):
     def digest(**changes):
         asked = settings(protocols=("rate",), rates=(0.3,), **changes)
-        return protocols.mask_digests(protocols.make_conditions(corpus, asked), corpus)["rate"]
+        return protocols.mask_digests(
+            protocols.make_conditions(corpus, asked), corpus, base().noise
+        )["rate"]
 
     assert digest() == digest() != digest(mask_seed=1)
 
