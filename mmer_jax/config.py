@@ -4,6 +4,7 @@
 """
 
 import json
+from collections.abc import Mapping
 
 from ml_collections import ConfigDict, config_dict
 
@@ -150,6 +151,25 @@ def flat(config: ConfigDict) -> dict[str, object]:
 
     visit("", config)
     return found
+
+
+def from_flat(values: Mapping[str, object]) -> ConfigDict:
+    """The configuration that `flat` made `values` of; keys they lack have their defaults."""
+    c = base()
+    for key, value in values.items():
+        *sections, name = key.split(".")
+        section = c
+        for part in sections:
+            if part not in section:
+                section[part] = ConfigDict()
+            section = section[part]
+        with section.ignore_type():  # JSON does not tell 1.0 from 1
+            section[name] = _tuples(value)
+    return c.lock()
+
+
+def _tuples(value):
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 
 
 def check_overrides(config: ConfigDict, overrides) -> None:

@@ -3,12 +3,13 @@
 import ast
 import dataclasses
 import hashlib
+import json
 from collections.abc import Sequence
 
 import numpy as np
 
 from mmer_jax.errors import UserError
-from mmer_jax.sweep import Point
+from mmer_jax.sweep import Overrides, Point
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +28,12 @@ class Trial:
     def __str__(self) -> str:
         where = f"point {self.point.number}, " if self.point.overrides else ""
         return f"{where}fold {self.fold}, seed {self.seed}"
+
+
+def parse_key(key: str) -> tuple[Overrides, int, int]:
+    """(overrides of the point, fold, seed) of a `Trial.key`."""
+    point, _, fold, _, seed = key.rsplit(" ", 4)
+    return json.loads(point), int(fold), int(seed)
 
 
 @dataclasses.dataclass(frozen=True)

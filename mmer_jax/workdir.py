@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mmer_jax import config as config_lib
-from mmer_jax.data.corpus import Corpus
+from mmer_jax.data.corpus import Corpus, CorpusSpec, Modality
 from mmer_jax.errors import UserError
 from mmer_jax.records import write_atomically
 
@@ -73,6 +73,23 @@ def claim(workdir: Path, config, corpus: Corpus, **more) -> None:
                 "another --workdir, or delete this one."
             )
     write_atomically(path, json.dumps(mine, indent=2) + "\n")
+
+
+def read_run(workdir: Path) -> tuple[dict[str, object], CorpusSpec]:
+    """(the flat configuration, the shapes of the corpus) that config.json holds."""
+    path = workdir / "config.json"
+    if not path.exists():
+        raise UserError(
+            f"{path} does not exist; give the --workdir of a finished run of python -m "
+            "mmer_jax.main"
+        )
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        corpus = stored["corpus"]
+        modalities = [Modality(name, *sizes) for name, sizes in corpus["modalities"].items()]
+        return stored["config"], CorpusSpec(tuple(modalities), tuple(corpus["classes"]))
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise UserError(f"{path} is not a config.json of ours; give another --workdir") from None
 
 
 def _differences(theirs: dict, mine: dict) -> list[str]:
