@@ -1,4 +1,4 @@
-"""python -m mmer_jax.export_torch --workdir=W --out=DIR: trained weights as the originals load them.
+"""python -m mmer_jax.export_torch --workdir=W --out=DIR: weights as the originals load them.
 
 For each trial a fold's folder 1, 2, ... with `{epoch}_net_{A,V,L,C,...}.pth`, plain tensors by the
 originals' names, and train_opt.conf beside it. The teacher stage goes to DIR/<its name>.

@@ -45,7 +45,7 @@ def import_checkpoints(args: argparse.Namespace) -> list[str]:
     sizes = torch_sizes.infer(checkpoints[0], args.model)
     config, overrides = _config(args, sizes, teachers)
     spec = _spec(args, config, sizes)
-    stages = dict(zip((s.name for s in make_stages(config, spec)), _shapes(config, spec)))
+    stages = _shapes(config, spec)
     problems: list[str] = []
     params: list[dict[str, Params]] = []
     for i, checkpoint in enumerate(checkpoints):
@@ -137,12 +137,12 @@ def _spec(args, config, sizes) -> CorpusSpec:
     return CorpusSpec(tuple(modalities), classes)
 
 
-def _shapes(config, spec: CorpusSpec) -> list[Params]:
+def _shapes(config, spec: CorpusSpec) -> dict[str, Params]:
     """Shapes of every stage's parameters."""
     earlier: dict[str, Params] = {}
     for stage in make_stages(config, spec):
         earlier[stage.name] = jax.eval_shape(stage.init, jax.random.key(0), earlier)
-    return list(earlier.values())
+    return earlier
 
 
 def _parameters(
@@ -150,17 +150,16 @@ def _parameters(
 ) -> Params:
     """The parameters of a stage; what is wrong with the tensors is added to `problems`."""
     networks: Networks = checkpoint.networks
-    ours = {letter(name, stage): name for name in expected}
+    ours = {str(letter(name, stage)): name for name in expected}
     where = f"{checkpoint.source} epoch {checkpoint.epoch}"
     problems += [f"{where}: network {name} is missing" for name in ours if name not in networks]
     problems += [f"{where}: network {name} is extra" for name in networks if name not in ours]
     params: Params = {}
     for name in ours.keys() & networks.keys():
         state = networks[name]
-        tensors = tensors_of(expected[ours[name]], dropout=torch_sizes.has_dropout(state))
-        zeros = jax.tree.map(
-            lambda x: np.broadcast_to(np.float32(0), x.shape), expected[ours[name]]
-        )
+        like = expected[ours[name]]
+        tensors = tensors_of(like, dropout=torch_sizes.has_dropout(state))
+        zeros = jax.tree.map(lambda x: np.broadcast_to(np.float32(0), x.shape), like)
         shapes = {tensor: x.shape for tensor, x in to_torch(tensors, zeros).items()}
         wrong = [f"{tensor} is missing" for tensor in shapes if tensor not in state]
         wrong += [f"{tensor} is extra" for tensor in state if tensor not in shapes]
@@ -207,7 +206,8 @@ def _epoch_index(epoch: str) -> int:
 
 
 def _flag(name: str, value) -> str:
-    return f"--{name}={shlex.quote(str(value))}"
+    text = str(value)
+    return f"--{name}=" + (f'"{text}"' if "'" in text and '"' not in text else shlex.quote(text))
 
 
 def _parser() -> argparse.ArgumentParser:

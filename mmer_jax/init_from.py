@@ -1,10 +1,10 @@
 """Fine-tuning: training starts from the parameters that another workdir ended with.
 
-`train.init_from` names the workdir, one of our runs or an import. A trial starts from the trial of
-the same fold and seed there, or from the only trial there is. Other folds are refused: a fold's test
-utterances are training utterances of the others, and parameters that have seen them make test
-scores too good. The same holds for a single trial of another fold of the same corpus; that it comes
-from elsewhere is the user's to know.
+`train.init_from` names the workdir, one of our runs or an import. A trial starts from the
+trial of the same fold and seed there, or from the only trial there is. Other folds are refused: a
+fold's test utterances are training utterances of the others, and parameters that have seen them
+make test scores too good. A single trial of another fold of the same corpus does so as well; that
+it comes from elsewhere is the user's to know.
 
 Every stage that the workdir has starts from there; later ones are initialised as ever.
 """
@@ -95,13 +95,7 @@ def check(source: str, stage: str, given: Params, expected: Params) -> None:
       given: of one trial.
       expected: of a trial; shapes suffice.
     """
-    there, here = (
-        {
-            jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
-            for path, leaf in leaves
-        }
-        for leaves in (jax.tree_util.tree_leaves_with_path(tree) for tree in (given, expected))
-    )
+    there, here = _leaf_shapes(given), _leaf_shapes(expected)
     problems = [f"{name} is missing" for name in sorted(here.keys() - there.keys())]
     problems += [f"{name} is not of this model" for name in sorted(there.keys() - here.keys())]
     problems += [
@@ -114,3 +108,10 @@ def check(source: str, stage: str, given: Params, expected: Params) -> None:
             f"train.init_from: stage {stage} of {source} does not fit this configuration and "
             f"corpus: {shorten(problems, MAX_LISTED)}. Set model.* as in its config.json."
         )
+
+
+def _leaf_shapes(params: Params) -> dict[str, tuple[int, ...]]:
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }

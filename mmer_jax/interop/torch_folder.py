@@ -108,10 +108,8 @@ def without_parallel(state: state_files.Arrays) -> state_files.Arrays:
     if not state or not all(name.startswith(prefix) for name in state):
         return state
     stripped = {name[len(prefix) :]: x for name, x in state.items()}
-    known, known_stripped = (
-        sum(bool(KNOWN.match(n)) for n in names) for names in (state, stripped)
-    )
-    return stripped if known_stripped > known else state
+    known = [sum(bool(KNOWN.match(name)) for name in names) for names in (state, stripped)]
+    return stripped if known[1] > known[0] else state
 
 
 def read_options(path: Path) -> dict[str, Any]:
