@@ -56,23 +56,25 @@ def export(workdir: Path, out: Path, suffix: str, point: str | None = None) -> l
     if config.model.pooling == "attention":
         raise UserError("attention pooling differs from the released one, which cannot be exported")
     seeds = {parse_key(key)[2] for key in trials}
+    groups = {name: load_final(workdir, name) for name in {e.group for e in trials.values()}}
     folders = []
     for key, entry in trials.items():
         _, fold, seed = parse_key(key)
-        stored = load_final(workdir, entry.group)
+        stored = groups[entry.group]
+        places = {stage: out if stage == method else out / stage for stage in stored}
+        if len(seeds) > 1:
+            places = {stage: place / f"seed{seed}" for stage, place in places.items()}
         for stage, params in stored.items():
-            base = out if stage == method else out / stage
-            base = base / f"seed{seed}" if len(seeds) > 1 else base
             mine = jax.tree.map(lambda x, i=entry.position: np.asarray(x)[i], params)
-            epoch = (
-                str(entry.best_epoch + 1) if stage == method and entry.best_epoch >= 0 else "best"
-            )
-            folder = base / str(fold + 1)
+            is_last = stage == method and entry.best_epoch >= 0
+            epoch = str(entry.best_epoch + 1) if is_last else "best"
+            folder = places[stage] / str(fold + 1)
             _write_networks(folder, epoch, suffix, stage, mine, config.stages[stage])
             options = _options(config, spec, stage, mine)
             if TEACHERS.get(stage) in stored:
-                options["pretrained_path"] = str((out / TEACHERS[stage]).resolve())
-            (base / OPTIONS).write_text(json.dumps(options, indent=4) + "\n", encoding="utf-8")
+                options["pretrained_path"] = str(places[TEACHERS[stage]].resolve())
+            text = json.dumps(options, indent=4) + "\n"
+            (places[stage] / OPTIONS).write_text(text, encoding="utf-8")
             folders += [folder] if stage == method else []
     return folders
 
@@ -80,18 +82,18 @@ def export(workdir: Path, out: Path, suffix: str, point: str | None = None) -> l
 def _trials(workdir: Path, point: str | None) -> dict[str, Finished]:
     """The finished trials of one point."""
     done = finished_trials(workdir)
-    points = {json.dumps(parse_key(key)[0], sort_keys=True) for key in done}
-    if point is not None:
-        wanted = json.dumps(json.loads(point), sort_keys=True)
-        points &= {wanted}
-    if len(points) != 1:
-        known = sorted({json.dumps(parse_key(key)[0], sort_keys=True) for key in done})
+    points = {key: json.dumps(parse_key(key)[0], sort_keys=True) for key in done}
+    known = sorted(set(points.values()))
+    try:
+        wanted = json.dumps(json.loads(point), sort_keys=True) if point else known[0]
+    except (ValueError, IndexError):
+        wanted = ""
+    if wanted not in known or (point is None and len(known) > 1):
         raise UserError(
             f"{workdir} has finished trials of {len(known)} points; choose one by --point: "
-            + "; ".join(known)
+            f"{'; '.join(known)}"
         )
-    (only,) = points
-    return {k: e for k, e in done.items() if json.dumps(parse_key(k)[0], sort_keys=True) == only}
+    return {key: entry for key, entry in done.items() if points[key] == wanted}
 
 
 def _write_networks(folder: Path, epoch: str, suffix: str, stage: str, params, settings) -> None:

@@ -293,6 +293,25 @@ def test_the_originals_load_what_is_exported(tmp_path):
     np.testing.assert_array_equal(expected(networks, features), expected(fresh, features))
 
 
+def test_what_the_originals_cannot_have_is_not_exported(tmp_path, capsys):
+    original.save(original.utt_fusion(), tmp_path / "run" / "1")
+    assert run_import("utt_fusion", tmp_path / "run", tmp_path / "w") == 0
+    file = tmp_path / "w" / "config.json"
+    values = json.loads(file.read_text())
+    args = [f"--workdir={tmp_path}/w", f"--out={tmp_path}/out"]
+    assert export_torch.main([*args, "--point={}x"]) == 2
+    assert "finished trials of 1 points; choose one by --point: {}" in capsys.readouterr().err
+    audio, text, visual = values["corpus"]["modalities"].items()
+    for there, words in (
+        ([audio, text, ("face", [5, 6])], "audio, text, face; the originals have exactly audio"),
+        ([text, audio, visual], "in the order text, audio, visual"),
+    ):
+        values["corpus"]["modalities"] = dict(there)
+        file.write_text(json.dumps(values))
+        assert export_torch.main(args) == 2
+        assert words in capsys.readouterr().err
+
+
 def test_dataparallel_prefix_of_each_network():
     fc = {"module.0.weight": 1, "module.3.bias": 2}
     assert torch_folder.without_parallel(fc) == fc
