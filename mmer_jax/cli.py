@@ -66,7 +66,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     wants_help = any(argument.lstrip("-").startswith("help") for argument in argv[1:])
     if path:
         overrides = [a[len("--config.") :].split("=")[0] for a in argv if a.startswith("--config.")]
-        config_lib.check_overrides(_load(path), overrides)
+        config_lib.check_overrides(load_config(path), overrides)
     elif not wants_help:
         raise UserError("no --config given, for example --config=configs/ifmmin.py")
     try:
@@ -75,7 +75,7 @@ def parse_flags(argv: list[str]) -> list[str]:
         raise UserError(f"{error}") from error
 
 
-def _load(path: str) -> ConfigDict:
+def load_config(path: str) -> ConfigDict:
     """What get_config() of the file returns."""
     file = Path(path.split(":")[0])
     if not file.exists():

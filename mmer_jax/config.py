@@ -53,6 +53,7 @@ def base() -> ConfigDict:
     c.train.patterns = "all"  # all | sample (one random pattern per utterance, as published) | rate
     c.train.rate = config_dict.placeholder(object)
     c.train.rate = "uniform"  # for patterns=rate: a missing rate, or drawn per batch from U(0, 1)
+    c.train.init_from = ""  # a workdir whose parameters training starts from (fine-tuning)
     c.train.noise = "none"  # none | gaussian | impulse: what a pattern takes away is noised instead
     c.train.noise_steps = 100  # of the schedule; every batch draws one of them
 
@@ -171,6 +172,15 @@ def from_flat(values: Mapping[str, object]) -> ConfigDict:
 
 def _tuples(value):
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+def assign(config: ConfigDict, key: str, value) -> None:
+    """Set a dotted key of a locked configuration."""
+    *sections, name = key.split(".")
+    for part in sections:
+        config = config[part]
+    with config.unlocked():
+        config[name] = value
 
 
 def check_overrides(config: ConfigDict, overrides) -> None:

@@ -14,6 +14,7 @@ from mmer_jax import mesh as mesh_lib
 from mmer_jax.checkpoint import GroupCheckpoints
 from mmer_jax.errors import UserError
 from mmer_jax.experiment import Experiment, GroupArrays
+from mmer_jax.init_from import check, initial_params
 from mmer_jax.interrupt import Interrupted, StopRequest
 from mmer_jax.methods.stage import Params, Stage
 from mmer_jax.programs import TrainState
@@ -53,6 +54,10 @@ class GroupTraining:
         self.point = group.trials[0].point
         self.stages = experiment.stages(self.point)
         self.arrays = GroupArrays(experiment, group)
+        self.init_from = self.point.config.train.init_from
+        self.initial = initial_params(
+            self.init_from, group.trials, [stage.name for stage in self.stages]
+        )
         self.checkpoints = GroupCheckpoints(workdir, group.name, [t.key for t in group.trials])
         self.keep_going, self._told = keep_going, False
         self.saved_at = time.monotonic()
@@ -81,7 +86,7 @@ class GroupTraining:
             programs = self.experiment.programs(self.point, stage)
             data = self.arrays.trial_data(index)
             if done <= before:
-                state = programs.init(data.key, earlier)
+                state = self._from_initial(stage.name, programs.init(data.key, earlier))
             else:
                 state = jax.eval_shape(programs.init, data.key, earlier)
                 if done <= until:
@@ -103,6 +108,20 @@ class GroupTraining:
         count = len(self.group.trials)
         scores, epochs = np.asarray(state.best_score), np.asarray(state.best_epoch)
         return Trained(earlier, scores[:count], epochs[:count])
+
+    def _from_initial(self, stage: str, state: TrainState) -> TrainState:
+        """A fresh state, with the parameters of `train.init_from` where it has the stage."""
+        if stage not in self.initial:
+            return state
+        given = self.initial[stage]
+        one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), state)
+        for params in given:
+            check(self.init_from, stage, params, one.params)
+        # Twice, because the epoch is given both and may overwrite either.
+        first, best = (
+            jax.tree.map(lambda *leaves: self.arrays.on_trials(leaves), *given) for _ in range(2)
+        )
+        return state._replace(params=first, best_params=best)
 
     def _restore(self, done: int, state, earlier) -> tuple[TrainState, dict[str, Params]]:
         """The checkpoint after `done` epochs in the shapes of `state` and `earlier`."""

@@ -150,14 +150,9 @@ def _point(path: Path, number: int, overrides, config: ConfigDict) -> Point:
         )
     own = copy.deepcopy(config)
     for key, value in overrides.items():
-        *sections, name = key.split(".")
-        section = own
-        for part in sections:
-            section = section[part]
         value = tuple(value) if isinstance(value, list) else value
         try:
-            with section.unlocked():
-                section[name] = value
+            config_lib.assign(own, key, value)
         except (TypeError, ValueError) as error:
             raise UserError(f"{where}: {key}={value!r}: {error}") from None
     try:

@@ -141,8 +141,11 @@ def _choose(
 ) -> Point:
     """The point with the best mean validation score over its folds and seeds; the first of equals.
 
-    Test scores play no part: they do not exist yet.
+    Test scores play no part: they do not exist yet. A single point needs no score, which imported
+    trials do not have.
     """
+    if len(points) == 1:
+        return points[0]
     scores = {
         point.number: np.mean(
             [done[trial.key].validation_score for trial in trials if trial.point is point]

@@ -13,6 +13,7 @@ from mmer_jax.errors import UserError
 from mmer_jax.records import write_atomically
 
 LOCK = "lock"
+BEGUN = ("metrics.jsonl", "results.csv", "checkpoints/final")  # one of them: not to be overwritten
 
 
 @contextlib.contextmanager
@@ -47,21 +48,10 @@ def claim(workdir: Path, config, corpus: Corpus, **more) -> None:
       corpus: its fingerprint must stay.
       **more: stands in config.json as well, and may change (sweep points).
     """
-    mine = {
-        "config": config_lib.flat(config),
-        "corpus": {
-            "name": corpus.name,
-            "fingerprint": corpus.fingerprint,
-            "utterances": len(corpus),
-            "modalities": {m.name: [m.dim, m.max_steps] for m in corpus.spec.modalities},
-            "classes": list(corpus.spec.classes),
-        },
-        **more,
-    }
+    facts = (corpus.name, corpus.fingerprint, len(corpus))
+    mine = _contents(config, corpus.spec, *facts) | more
     path = workdir / "config.json"
-    begun = any((workdir / name).exists() for name in ("metrics.jsonl", "results.csv")) or any(
-        workdir.glob("checkpoints/*/*.json")
-    )
+    begun = any(any(workdir.glob(name)) for name in BEGUN)
     if path.exists():
         try:
             different = _differences(json.loads(path.read_text(encoding="utf-8")), mine)
@@ -75,6 +65,28 @@ def claim(workdir: Path, config, corpus: Corpus, **more) -> None:
                 "another --workdir, or delete this one."
             )
     write_atomically(path, json.dumps(mine, indent=2) + "\n")
+
+
+def record_imported(workdir: Path, config, spec: CorpusSpec) -> None:
+    """config.json of parameters that were trained elsewhere.
+
+    Which corpus that was is unknown; the first run in the workdir fills it in.
+    """
+    contents = _contents(config, spec, "imported", None, None) | {"sweep": [{}]}
+    write_atomically(workdir / "config.json", json.dumps(contents, indent=2) + "\n")
+
+
+def _contents(config, spec: CorpusSpec, name, fingerprint, utterances) -> dict:
+    return {
+        "config": config_lib.flat(config),
+        "corpus": {
+            "name": name,
+            "fingerprint": fingerprint,
+            "utterances": utterances,
+            "modalities": {m.name: [m.dim, m.max_steps] for m in spec.modalities},
+            "classes": list(spec.classes),
+        },
+    }
 
 
 def read_run(workdir: Path) -> tuple[dict[str, object], CorpusSpec]:
@@ -98,9 +110,16 @@ def _differences(theirs: dict, mine: dict) -> list[str]:
     """What differs; a setting that `theirs` does not know yet had today's default."""
     theirs = theirs | {"config": config_lib.flat(config_lib.base()) | theirs["config"]}
     found = []
+    if theirs["corpus"]["fingerprint"] is None:  # imported: only shapes are known of its corpus
+        theirs, mine = (run | {"corpus": _shapes(run["corpus"])} for run in (theirs, mine))
     for section, ignored in (("config", config_lib.INCIDENTAL), ("corpus", ())):
         for key in sorted(theirs[section].keys() | mine[section].keys()):
             old, new = theirs[section].get(key), mine[section].get(key)
             if old != new and key not in ignored:
                 found.append(f"{key} there {old!r}, here {new!r}")
     return found
+
+
+def _shapes(corpus: dict) -> dict:
+    dims = {name: dim for name, (dim, _) in corpus["modalities"].items()}
+    return {"dims": dims, "classes": corpus["classes"]}
