@@ -13,7 +13,8 @@ from mmer_jax.errors import UserError
 from mmer_jax.records import write_atomically
 
 LOCK = "lock"
-BEGUN = ("metrics.jsonl", "results.csv", "checkpoints/final")  # one of them: not to be overwritten
+# Patterns of files; where there is one of them the workdir is somebody's.
+BEGUN = ("metrics.jsonl", "results.csv", "checkpoints/*/*.json")
 
 
 @contextlib.contextmanager
