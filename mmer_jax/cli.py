@@ -36,14 +36,13 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}; see {self.prog} --help\n")
 
 
-def exit_status(command: Callable[[], None]) -> int:
-    """Run a command: 0, or 2 and one line on stderr for what a person can mend."""
+def exit_status(command: Callable[[], int | None]) -> int:
+    """Run a command: its own status or 0; 2 and one line on stderr for what a person can mend."""
     try:
-        command()
+        return command() or 0
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 def write_out(path: Path, content: str | bytes) -> None:

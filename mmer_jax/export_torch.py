@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mmer_jax import cli
 from mmer_jax import workdir as workdir_lib
 from mmer_jax.checkpoint import Finished, finished_trials, load_final
 from mmer_jax.config import from_flat
@@ -130,20 +131,23 @@ def _joined(sizes) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="mmer_jax.export_torch", description=__doc__)
+    parser = cli.Parser(
+        prog="python -m mmer_jax.export_torch",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--workdir", required=True, type=Path)
     parser.add_argument("--out", required=True, type=Path)
     formats = [suffix[1:] for suffix in state_files.SUFFIXES]
     parser.add_argument("--format", default="pth", choices=formats)
     parser.add_argument("--point", help="of a sweep, its overrides as JSON")
     args = parser.parse_args(argv)
-    try:
+
+    def command() -> None:
         folders = export(args.workdir, args.out, f".{args.format}", args.point)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{len(folders)} trials exported to {args.out}")
-    return 0
+        print(f"{len(folders)} trials exported to {args.out}")
+
+    return cli.exit_status(command)
 
 
 if __name__ == "__main__":

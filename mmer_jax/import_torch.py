@@ -15,10 +15,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from mmer_jax import cli
 from mmer_jax import config as config_lib
 from mmer_jax import workdir as workdir_lib
 from mmer_jax.checkpoint import GroupCheckpoints
-from mmer_jax.cli import load_config
 from mmer_jax.data.corpus import CorpusSpec, Modality
 from mmer_jax.errors import UserError
 from mmer_jax.interop import torch_folder, torch_sizes
@@ -91,7 +91,7 @@ def _teachers(args, checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
 def _config(args, sizes, teachers: Sequence[Checkpoint]) -> tuple[ConfigDict, list[str]]:
     """The configuration of the originals' behaviour, and how it differs from the file's."""
     file = args.config or f"configs/{args.model}.py"
-    config = load_config(file)
+    config = cli.load_config(file)
     if config.method != args.model:
         raise UserError(f"{file} is of method '{config.method}'; expected '{args.model}'")
     before = config_lib.flat(config)
@@ -210,8 +210,12 @@ def _flag(name: str, value) -> str:
     return f"--{name}=" + (f'"{text}"' if "'" in text and '"' not in text else shlex.quote(text))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mmer_jax.import_torch", description=__doc__)
+def _parser() -> cli.Parser:
+    parser = cli.Parser(
+        prog="python -m mmer_jax.import_torch",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--model", required=True, choices=MODELS)
     parser.add_argument("--from", dest="source", required=True, type=Path, help="folder or file")
     parser.add_argument("--workdir", required=True, type=Path, help="is made")
@@ -230,16 +234,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    try:
-        overrides = import_checkpoints(args)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    workdir = _flag("workdir", args.workdir)
-    print(f"imported into {args.workdir}; evaluate with:")
-    command = ["python -m mmer_jax.main", overrides[0], workdir, "--config.data.root=FEATURE_DIR"]
-    print(" \\\n  ".join([*command, *overrides[1:]]))
-    return 0
+
+    def command() -> None:
+        file, *overrides = import_checkpoints(args)
+        workdir = _flag("workdir", args.workdir)
+        print(f"imported into {args.workdir}; evaluate with:")
+        parts = ["python -m mmer_jax.main", file, workdir, "--config.data.root=FEATURE_DIR"]
+        print(" \\\n  ".join([*parts, *overrides]))
+
+    return cli.exit_status(command)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,13 @@ A file holds inputs, weights and outputs of one released PyTorch network or mode
 status is 1 if any exceeds it, 2 if a file cannot be read.
 """
 
-import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 
+from mmer_jax import cli
 from mmer_jax.errors import UserError
 from mmer_jax.parity import models, parts, reference
 
@@ -37,17 +38,20 @@ def compare(path: Path) -> list[reference.Difference]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = cli.Parser(
+        prog="python -m mmer_jax.parity",
+        description="Hold our numbers against the originals' reference values.",
+    )
     parser.add_argument("files", nargs="+", type=Path)
     args = parser.parse_args(argv)
+    return cli.exit_status(lambda: show(args.files))
+
+
+def show(paths: Sequence[Path]) -> int:
+    """Print the comparisons of all files; 1 if a quantity differs by more than its tolerance."""
     failed = 0
-    for path in args.files:
-        try:
-            differences = compare(path)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-        for d in differences:
+    for path in paths:
+        for d in compare(path):
             verdict = "ok" if d.ok else "FAIL"
             print(f"{verdict:4} {path.name:18} {d.quantity:36} {d.largest:.2e} ≤ {d.tolerance:.1e}")
             failed += not d.ok

@@ -13,7 +13,6 @@ statistics (comparE_mean_std.h5) are not needed: normalisation is computed from 
 training rows.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from mmer_jax import cli
 from mmer_jax.data import feature_dir
 from mmer_jax.data.corpus import RawModality
 from mmer_jax.errors import UserError, shorten
@@ -127,20 +127,22 @@ def _read_sequences(path: Path, ids: np.ndarray) -> RawModality:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="MMIN release layout -> feature directory")
+    parser = cli.Parser(
+        prog="python -m mmer_jax.data.layouts.mmin",
+        description="Convert a release of MMIN or IF-MMIN into a feature directory.",
+    )
     parser.add_argument("root", type=Path)
     parser.add_argument("out", type=Path)
     args = parser.parse_args()
-    try:
+
+    def command() -> None:
         import_mmin(args.root, args.out)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(
-        f"wrote {args.out}; train with --config.data.root={args.out} "
-        "--config.data.label=emotion4 --config.data.splits=session_speaker"
-    )
-    return 0
+        print(
+            f"wrote {args.out}; train with --config.data.root={args.out} "
+            "--config.data.label=emotion4 --config.data.splits=session_speaker"
+        )
+
+    return cli.exit_status(command)
 
 
 if __name__ == "__main__":
