@@ -1,6 +1,8 @@
 """The benchmark at toy sizes: that it measures what it says, not how fast it is."""
 
+import importlib.util
 import json
+import subprocess
 import sys
 
 import pytest
@@ -28,6 +30,8 @@ def test_medians_are_over_alternating_calls():
 @pytest.mark.slow
 def test_figures_and_json(small, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(bench, "original_corpus", lambda n: small)
+    # PyTorch has a test of its own: its CUDA build aborts beside TensorFlow in one process.
+    monkeypatch.setitem(sys.modules, "mmer_jax.bench.torch_ifmmin", None)
     out = tmp_path / "bench.json"
     parts = ["steps", "blocks"]
     monkeypatch.setattr(sys, "argv", ["bench", f"--out={out}", "--repeats=1", "--only", *parts])
@@ -40,7 +44,20 @@ def test_figures_and_json(small, monkeypatch, tmp_path, capsys):
     rate = figures["pattern_utterances_per_s"] * figures["step_all_patterns_ms"] / 1e3
     assert rate == pytest.approx(6 * 8)
     assert [row["block"].split(":")[0] for row in written["blocks"]][:3] == list(setting.ORIGINAL)
-    assert "blocks, loss and gradient" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "blocks, loss and gradient" in printed.out and "no torch here" in printed.err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="PyTorch is not installed")
+def test_the_pytorch_program_takes_a_step():
+    program = (
+        "from mmer_jax.bench.torch_ifmmin import TorchStep\n"
+        "sizes = {'audio': (5, 6), 'text': (7, 6), 'visual': (4, 3)}\n"
+        "for text in ('conv2d', 'conv1d'):\n"
+        "    assert TorchStep(sizes, 8, text=text).step_seconds() > 0\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.slow
