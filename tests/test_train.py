@@ -389,7 +389,7 @@ def test_divergence_names_trial_stage_and_epoch(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"method": "mmin"}, "unknown method 'mmin'; choose one of: utt_fusion"),
+        ({"method": "mminn"}, "unknown method 'mminn'; choose one of: utt_fusion"),
         ({"method": "utt_fusion"}, "needs 'stages.utt_fusion'.*configs/utt_fusion.py"),
         ({"data__source": "files"}, "data.source is 'files'; choose one of: records"),
         ({"eval__rates": (0.25,)}, "eval.rates is .0.25.; expected different rates of one dec"),
