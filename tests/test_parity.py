@@ -28,6 +28,7 @@ def test_reference_values_hold(reference_dir, name, capsys):
     assert "FAIL" not in printed and f"{name}.npz" in printed
 
 
+@pytest.mark.slow
 def test_losses_agree_to_1e_7_in_float64(reference_dir):
     """Of their value: the reference values are float32 numbers."""
     files = [str(reference_dir / f"{name}.npz") for name in FILES]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers import one_batch, shrunk, train, trial_data
 
-from configs import ifmmin, utt_fusion
+from configs import ifmmin, nmer, utt_fusion
 from mmer_jax.checkpoint import finished_trials, load_final
 from mmer_jax.config import INCIDENTAL
 from mmer_jax.data.feed import Feed
@@ -142,7 +142,9 @@ def test_groups_of_trials_give_the_same_results(tmp_path):
     np.testing.assert_allclose(values(grouped), values(together))
 
 
-@pytest.mark.parametrize(("devices", "data"), [(8, 0), (4, 2)])
+@pytest.mark.parametrize(
+    ("devices", "data"), [pytest.param(8, 0, marks=pytest.mark.slow), (4, 2)]
+)
 def test_any_mesh_gives_the_same_results(reference, tmp_path, devices, data):
     config = small(mesh__devices=devices, mesh__data=data)
     results, _ = train(config, tmp_path)
@@ -150,7 +152,19 @@ def test_any_mesh_gives_the_same_results(reference, tmp_path, devices, data):
     np.testing.assert_allclose(values(results), values(reference[1]))
 
 
-@pytest.mark.parametrize("budget_gb", [5e-5, 1e-3])
+@pytest.mark.slow
+def test_noise_and_batch_statistics_do_not_depend_on_the_mesh(tmp_path):
+    """NMER: batch normalisation over a divided batch, noise by utterance."""
+    runs = {}
+    for devices, data in ((1, 1), (2, 2)):
+        config = small(nmer, trials__folds=[0], mesh__devices=devices, mesh__data=data)
+        results, _ = train(config, tmp_path / str(devices))
+        runs[devices] = best_params(tmp_path / str(devices)), values(results)
+    assert_same_parameters(runs[2][0], runs[1][0])
+    np.testing.assert_allclose(runs[2][1], runs[1][1])
+
+
+@pytest.mark.parametrize("budget_gb", [pytest.param(5e-5, marks=pytest.mark.slow), 1e-3])
 def test_streaming_equals_device_placement(reference, tmp_path, budget_gb):
     config = small(data__placement="stream", data__memory_budget_gb=budget_gb)
     results, _ = train(config, tmp_path)
