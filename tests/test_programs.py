@@ -142,9 +142,7 @@ def test_groups_of_trials_give_the_same_results(tmp_path):
     np.testing.assert_allclose(values(grouped), values(together))
 
 
-@pytest.mark.parametrize(
-    ("devices", "data"), [pytest.param(8, 0, marks=pytest.mark.slow), (4, 2)]
-)
+@pytest.mark.parametrize(("devices", "data"), [pytest.param(8, 0, marks=pytest.mark.slow), (4, 2)])
 def test_any_mesh_gives_the_same_results(reference, tmp_path, devices, data):
     config = small(mesh__devices=devices, mesh__data=data)
     results, _ = train(config, tmp_path)
@@ -159,7 +157,10 @@ def test_noise_and_batch_statistics_do_not_depend_on_the_mesh(tmp_path):
     for devices, data in ((1, 1), (2, 2)):
         config = small(nmer, trials__folds=[0], mesh__devices=devices, mesh__data=data)
         results, _ = train(config, tmp_path / str(devices))
-        runs[devices] = best_params(tmp_path / str(devices)), values(results)
+        params = best_params(tmp_path / str(devices))
+        # Keys' biases change no attention: their gradients are rounding, which Adam blows up.
+        params["nmer"]["vae"]["layers"]["attention"]["projection"].pop("bias")
+        runs[devices] = params, values(results)
     assert_same_parameters(runs[2][0], runs[1][0])
     np.testing.assert_allclose(runs[2][1], runs[1][1])
 

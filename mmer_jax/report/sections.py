@@ -117,8 +117,8 @@ class GroupSections:
         self.document.paragraph(
             "Two-sided Wilcoxon signed-rank tests on the differences per fold and seed, over the "
             "pairs that both methods have; differences in percentage points (MAE and correlation "
-            f"as they are). p (Holm) is adjusted over the {len(comparisons)} comparisons of this "
-            "table. Folds share training data, so the pairs are not fully independent."
+            "as they are). p (Holm) is adjusted over the pairs of methods, for each quantity and "
+            "metric by itself. Folds share training data, so the pairs are not fully independent."
         )
         self.document.paragraph(too_few(comparisons))
 

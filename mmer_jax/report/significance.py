@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-from mmer_jax.report.curves import areas
+from mmer_jax.report.curves import areas, noise_types
 from mmer_jax.report.scores import COLUMN_MEAN, Scores, Trial
 from mmer_jax.report.units import curve_metrics
 
@@ -17,7 +17,11 @@ DIGITS = 9  # results.csv has 6; what is left of a float's rounding must not bre
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Of methods `a` and `b`: mean of a − b, Wilcoxon's p, and p adjusted over the table."""
+    """Of methods `a` and `b`: mean of a − b, Wilcoxon's p, and p adjusted over the family.
+
+    A family is one question, asked of every pair of methods: a quantity by a metric. Other
+    quantities and metrics are the same predictions seen in another way, no further chances.
+    """
 
     a: str
     b: str
@@ -55,11 +59,23 @@ def smallest_p(pairs: int) -> float:
 def quantities(scores: Scores, metric: str) -> dict[str, dict[Trial, float]]:
     """What methods are compared by: name -> trial -> score; empty where it was not measured."""
     full = next((scores.get(c, metric) for c in scores.conditions("full")), {})
-    return {
+    found = {
         "full": full,
         COLUMN_MEAN: scores.get(("average", COLUMN_MEAN), metric),
         "area under the rate curve": areas(scores, "rate", metric),
     }
+    for kind in noise_types(scores):
+        found[f"{kind} noise, mean of levels"] = _mean_of_levels(scores, kind, metric)
+    return found
+
+
+def _mean_of_levels(scores: Scores, kind: str, metric: str) -> dict[Trial, float]:
+    """Mean over the levels of a type of noise, of the trials that have them all."""
+    levels = [
+        scores.get(c, metric) for c in scores.conditions("noise") if c[1].split(":")[0] == kind
+    ]
+    trials = set.intersection(*(set(level) for level in levels))
+    return {trial: float(np.mean([level[trial] for level in levels])) for trial in sorted(trials)}
 
 
 def compare(methods: Mapping[str, Scores]) -> list[Comparison]:
@@ -69,7 +85,7 @@ def compare(methods: Mapping[str, Scores]) -> list[Comparison]:
         metrics = curve_metrics(methods[a].metrics("full", "average", "rate"))
         for metric in metrics:
             ours, theirs = (quantities(methods[name], metric) for name in (a, b))
-            for quantity in ours:
+            for quantity in (name for name in ours if name in theirs):
                 shared = sorted(ours[quantity].keys() & theirs[quantity].keys())
                 if shared:
                     d = [ours[quantity][t] - theirs[quantity][t] for t in shared]
@@ -77,16 +93,25 @@ def compare(methods: Mapping[str, Scores]) -> list[Comparison]:
                     found.append(
                         Comparison(a, b, quantity, metric, mean, len(d), wilcoxon_p(d), 1.0)
                     )
-    adjusted = holm([comparison.p for comparison in found])
-    return [
-        dataclasses.replace(comparison, adjusted=p)
-        for comparison, p in zip(found, adjusted, strict=True)
-    ]
+    for family in families(found):
+        adjusted = holm([found[i].p for i in family])
+        for i, p in zip(family, adjusted, strict=True):
+            found[i] = dataclasses.replace(found[i], adjusted=p)
+    return found
+
+
+def families(comparisons: Sequence[Comparison]) -> list[list[int]]:
+    """Indices of the comparisons that ask the same of different pairs of methods."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for i, c in enumerate(comparisons):
+        found.setdefault((c.quantity, c.metric), []).append(i)
+    return list(found.values())
 
 
 def too_few(comparisons: Sequence[Comparison]) -> str:
     """What to know where p cannot fall below 0.05, whatever the scores; empty if it can."""
-    fewest, m = min(c.pairs for c in comparisons), len(comparisons)
+    fewest = min(c.pairs for c in comparisons)
+    m = max(len(family) for family in families(comparisons))
     least = smallest_p(fewest)
     if least > LEVEL:
         return (

@@ -9,11 +9,20 @@ from mmer_jax.report.merge import plural
 from mmer_jax.report.scores import Condition, collect
 from mmer_jax.results import Result
 
-SECTIONS = (("full", "pattern"), ("average",), ("rate",))  # protocols, with a line between
+# Protocols, with a line between them.
+SECTIONS = (
+    ("full", "pattern"),
+    ("average",),
+    ("rate",),
+    ("dialogue_rate",),
+    ("imbalanced",),
+    ("noise",),
+)
+WITHOUT_PROTOCOL = ("full", "pattern", "average")  # in the names of their rows
 
 
 def terminal_table(results: Sequence[Result]) -> Table:
-    """Mean ± std per available modalities, the averages over patterns, then the missing rates.
+    """Mean ± std per available modalities, the averages over patterns, then the other protocols.
 
     A rate's row is named by the nominal rate with the effective one in brackets.
     """
@@ -39,7 +48,8 @@ def terminal_table(results: Sequence[Result]) -> Table:
 
 def _name(methods: tables.Methods, condition: Condition) -> str:
     protocol, name = condition
-    if protocol != "rate":
+    if protocol in WITHOUT_PROTOCOL:
         return name
     effective = tables.effective_text(methods, condition)
-    return f"rate {name} ({effective})" if effective else f"rate {name}"
+    title = f"{protocol} {name}".replace("_", " ")
+    return f"{title} ({effective})" if effective else title

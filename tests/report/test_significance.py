@@ -65,7 +65,7 @@ def test_every_pair_of_methods_is_adjusted_together(tmp_path):
     assert table.rows[0] == ["a − b", "full", "WA", "+3.50", "6", "0.031", "0.094"]
 
 
-def test_quantities_are_full_patterns_mean_and_area(tmp_path):
+def test_quantities_are_full_patterns_mean_area_and_noise(tmp_path):
     found = {}
     for method, gain in (("a", 0.1), ("b", 0.0)):
         made = Workdir(tmp_path / method, method)
@@ -76,11 +76,20 @@ def test_quantities_are_full_patterns_mean_and_area(tmp_path):
             made.add((0, seed), "pattern", "text", {"UA": score})
             made.add((0, seed), "rate", "0.0", {"UA": score + 4 * gain})
             made.add((0, seed), "rate", "0.5", {"UA": score})
+            made.add((0, seed), "noise", "gaussian:20", {"UA": score + 3 * gain})
+            made.add((0, seed), "noise", "gaussian:100", {"UA": score + 5 * gain})
         found[method] = load_run(made.write()).scores
     differences = {c.quantity: c.difference for c in compare(found)}
     assert differences == pytest.approx(
-        {"full": 0.1, "missing, mean": 0.1, "area under the rate curve": 0.2}
+        {
+            "full": 0.1,
+            "missing, mean": 0.1,
+            "area under the rate curve": 0.2,
+            "gaussian noise, mean of levels": 0.4,
+        }
     )
+    # One pair of methods: each question is asked once, and nothing is adjusted.
+    assert all(c.adjusted == c.p for c in compare(found))
 
 
 def test_too_few_pairs_are_said_in_words(tmp_path):
