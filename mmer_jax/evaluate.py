@@ -38,7 +38,8 @@ def evaluate_trials(
       workdir: parameters are read from it; invariants.npz is written to it.
     """
     patterns = needed_patterns(conditions)
-    stage = experiment.stages(trials[0].point)[-1]
+    stages = experiment.stages(trials[0].point)
+    stage = stages[-1]
     programs = experiment.programs(trials[0].point, stage)
     results: list[Result] = []
     for group in dict.fromkeys(done[trial.key].group for trial in trials):
@@ -68,7 +69,8 @@ def evaluate_trials(
                     conditions,
                     method=experiment.config.method,
                 )
-            if stage.imagine and any(c.protocol == "pattern" for c in conditions):
+            has_teacher = {s.name for s in stages} <= trained.keys()  # an import may lack it
+            if stage.imagine and has_teacher and any(c.protocol == "pattern" for c in conditions):
                 results += _imagination(experiment, stage, programs, part, trained, data, rows)
             if trials[0] in part:
                 _save_invariants(workdir, experiment, programs, params, data, rows, tests[0])

@@ -140,7 +140,7 @@ def test_the_same_flags_work_on_other_data_and_ablations(tmp_path, overrides):
     assert all(np.isfinite(float(r.value)) for r in results)
     if overrides.get("data__label") == "score":
         scores = {r.metric for r in results if r.protocol != "rate"}
-        assert scores == {"MAE", "pearson", "binary_accuracy", "binary_F1"}
+        assert scores == {"MAE", "pearson", "binary_accuracy", "binary_F1", "imagination_R2"}
 
 
 def test_sequences_only_and_any_names(tmp_path):
