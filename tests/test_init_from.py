@@ -8,7 +8,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from helpers import shrunk, train
+from helpers import assert_same_results, shrunk, train
 
 from configs import demo
 from mmer_jax import export_torch, import_torch, init_from, records
@@ -16,6 +16,7 @@ from mmer_jax.checkpoint import finished_trials, load_final
 from mmer_jax.errors import UserError
 from mmer_jax.group import GroupTraining
 from mmer_jax.interrupt import Interrupted
+from mmer_jax.results import read_results
 from mmer_jax.sweep import single_point
 from mmer_jax.trials import Trial
 
@@ -152,7 +153,7 @@ def test_an_import_evaluates_as_the_run_it_came_from(source, imported):
     )
     assert done.returncode == 0, done.stderr
     assert "epoch" not in done.stdout  # nothing is trained
-    assert (workdir / "results.csv").read_text() == (source / "results.csv").read_text()
+    assert_same_results(*[read_results(path / "results.csv") for path in (workdir, source)])
     wrong = [*arguments, "--config.quirks.pad_masking=False"]
     done = subprocess.run(
         [sys.executable, "-c", code, *wrong], capture_output=True, text=True, check=False

@@ -70,7 +70,7 @@ class Cascade(nn.Module):
         x, latents = blocks(Autoencoder(self.layers, self.gain, name="blocks"), rows, None)
         imagined = Linear(dim, name="transition1")(nn.relu(Linear(dim, name="transition0")(x)))
         latents = latents.swapaxes(0, 1)  # [blocks, rows, z] -> [rows, blocks, z]
-        return restore(imagined), restore(latents.reshape(len(latents), -1))
+        return restore(imagined), restore(latents.reshape(latents.shape[0], -1))
 
 
 class ResidualCascade(Cascade):

@@ -53,7 +53,7 @@ class ConditionalVAE(nn.Module):
             init = nn.initializers.normal(0.02)
             rows += self.param("position", init, rows.shape[1:])[None]
             encoded, _ = run(layers, rows, None)
-            encoded = restore(encoded.reshape(len(rows), -1))
+            encoded = restore(encoded.reshape(rows.shape[0], -1))
         rows, restore = merge_rows(encoded)
         mean = Linear(self.latent, name="mean")(rows)
         return restore(mean), restore(Linear(self.latent, name="log_variance")(rows))
