@@ -35,13 +35,9 @@ FEATURES = {
     "text": "features/deberta-large-4-UTT",
     "visual": "features/manet_UTT",
 }
-# The order of the labels, by their number; six as DialogueRNN numbers them, four as AffectGPT.
-CLASSES = {
-    4: ("happy", "sad", "neutral", "angry"),
-    6: ("happy", "sad", "neutral", "angry", "excited", "frustrated"),
-}
+# The labels' order: as DialogueRNN numbers six classes and AffectGPT, of GCNet's authors, four.
+CLASSES = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
 PARTS = {6: ("train", "test"), 7: ("train", "validation", "test")}
-MOST_CLASSES = 100
 TABLES = ("videoIDs", "videoLabels", "videoSpeakers")
 IEMOCAP = re.compile(r"Ses(\d\d)[FM]_")
 
@@ -52,7 +48,7 @@ def import_gcnet(
     *,
     labels: str = "",
     folders: Mapping[str, str] = FEATURES,
-    classes: Sequence[str] = (),
+    classes: Sequence[str] = CLASSES,
     missing: str = "error",
     pool: str = "mean",
 ) -> list[str]:
@@ -61,7 +57,7 @@ def import_gcnet(
     Args:
       labels: the label pickle in `root`; empty: the only one there.
       folders: modality -> its folder in `root`.
-      classes: names of the classes; empty: `CLASSES`, or numbers.
+      classes: names of the classes, in the order of the labels.
       missing, pool: as of `release.write`.
     """
     root = Path(root)
@@ -180,16 +176,12 @@ def _speaker(dialogue: str, speaker: str) -> str:
     return speaker or dialogue
 
 
-def _class_names(
-    path: Path, ids: list[str], labels: list[int], classes: Sequence[str]
-) -> list[str]:
-    count = min(max(labels) + 1, MOST_CLASSES)
-    names = classes or CLASSES.get(count) or [str(i) for i in range(count)]
+def _class_names(path: Path, ids: list[str], labels: list[int], names: Sequence[str]) -> list[str]:
     bad = [f"{i} has {n}" for i, n in zip(ids, labels, strict=True) if not 0 <= n < len(names)]
     if bad:
         raise UserError(
-            f"{path}: {len(bad)} label(s) beyond the {len(names)} classes {', '.join(names)}: "
-            f"{shorten(bad)}; name the classes in their order with --classes=a,b,..."
+            f"{path}: {len(bad)} label(s) that are none of 0 to {len(names) - 1} "
+            f"({', '.join(names)}): {shorten(bad)}; name all classes with --classes=a,b,..."
         )
     return [names[n] for n in labels]
 
@@ -214,7 +206,11 @@ def main(arguments: list[str] | None = None) -> int:
     for name, folder in FEATURES.items():
         parser.add_argument(f"--{name}", default=folder, metavar="FOLDER", help=f"default {folder}")
     parser.add_argument(
-        "--classes", type=command.class_names, default=(), help="names, in the order of the labels"
+        "--classes",
+        type=command.class_names,
+        default=CLASSES,
+        metavar="NAMES",
+        help="in the order of the labels",
     )
     parser.add_argument(
         "--pool",
