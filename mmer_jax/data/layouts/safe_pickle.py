@@ -22,12 +22,9 @@ LARGEST = 32 * 2**20  # bytes; the published label files have a few MB
 
 _NUMPY = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
 _FROM_BUFFER = ("numpy.core.numeric", "numpy._core.numeric")
+_BUILTINS = ("builtins", "__builtin__")
 KNOWN = {
-    **{
-        (module, name): name
-        for module in ("builtins", "__builtin__")
-        for name in ("set", "frozenset")
-    },
+    **{(module, name): name for module in _BUILTINS for name in ("set", "frozenset", "bytes")},
     **{(module, name): name for module in _NUMPY for name in ("_reconstruct", "scalar")},
     **{(module, "_frombuffer"): "_frombuffer" for module in _FROM_BUFFER},
     ("numpy", "ndarray"): "ndarray",
@@ -143,7 +140,7 @@ class _Machine:
             stack[-1] = _fill(stack[-1], state)
         elif name == "STOP":
             self.result = _built(stack.pop())
-            if stack or self.below:
+            if stack or self.below or isinstance(self.result, (_Name, _Unbuilt)):
                 raise _Refused("it ends with something left over")
         elif name not in ("PROTO", "FRAME"):
             raise _Refused(f"it uses the instruction {name}, which plain data do not need")
@@ -205,14 +202,24 @@ def _known(module: Any, name: Any) -> _Name:
     return _Name(KNOWN[module, name])
 
 
+_EMPTY_BUILTINS: dict[str, Callable[[], Any]] = {
+    "set": set,
+    "frozenset": frozenset,
+    "dict": dict,
+    "bytes": bytes,
+}
+
+
 def _call(function: Any, arguments: Any) -> Any:
     """What the function of that name would return, for the arguments that plain data give it."""
     what = function.what if isinstance(function, _Name) else type(function).__name__
     match what, arguments:
-        case (("set" | "frozenset" | "dict"), ()):
-            return {"set": set, "frozenset": frozenset, "dict": dict}[what]()
-        case (("set" | "frozenset"), (list() | tuple() as items,)):
-            return (set if what == "set" else frozenset)(_hashable(items))
+        case _, () if what in _EMPTY_BUILTINS:
+            return _EMPTY_BUILTINS[what]()
+        case "set", (list() | tuple() as items,):
+            return set(_hashable(items))
+        case "frozenset", (list() | tuple() as items,):
+            return frozenset(_hashable(items))
         case "dict", (list() as items,):
             return _pairs([x for pair in items for x in _two(pair)])
         case "encode", (str() as text, "latin1"):
