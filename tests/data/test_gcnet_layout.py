@@ -1,64 +1,23 @@
 """The GCNet layout, on small folders in exactly that form, through the command."""
 
 import os
-import pickle
 import re
 
 import numpy as np
 import pytest
+from releases import GCNET, make_gcnet, save_gcnet, write_gcnet_labels
 
 from mmer_jax.data.feature_dir import read_directory, read_utterances
 from mmer_jax.data.layouts import gcnet
 from mmer_jax.data.splits import make_folds
 
-FOLDERS = {"audio": "wav2vec-large-c-UTT", "text": "deberta-large-4-UTT", "visual": "manet_UTT"}
-NAMES = tuple(FOLDERS)
+NAMES = tuple(GCNET)
 CLASSES = ("happy", "sad", "neutral", "angry")
-
-
-def iemocap(root, protocol=4):
-    """Five sessions of two dialogues; returns (label members, utterance -> modality -> [D])."""
-    rng = np.random.default_rng(0)
-    ids, labels, speakers, sentences, features = {}, {}, {}, {}, {}
-    for session in range(1, 6):
-        for kind in ("impro01", "script02_1"):
-            dialogue = f"Ses0{session}{'FM'[session % 2]}_{kind}"
-            speakers[dialogue] = list("FMMFMFFM")[: 6 + session % 3]
-            ids[dialogue] = [f"{dialogue}_{s}{i:03d}" for i, s in enumerate(speakers[dialogue])]
-            labels[dialogue] = [i % 4 for i in range(len(ids[dialogue]))]
-            sentences[dialogue] = [f"Grüße {i}." for i in range(len(ids[dialogue]))]
-    for dialogue in ids:
-        for i, (utt_id, speaker) in enumerate(zip(ids[dialogue], speakers[dialogue], strict=True)):
-            audio, text = rng.normal(size=4), rng.normal(size=(3, 5)).astype(np.float32)
-            faces = {s: rng.normal(size=(2 + i % 2, 6)) for s in "FM"}
-            save(root, "audio", f"{utt_id}.npy", audio[None] if i % 2 else audio)
-            save(root, "text", f"{utt_id}.npy", text)
-            for s in "FM":
-                for n, face in enumerate(faces[s]):
-                    save(root, "visual", f"{utt_id}/{s}_{n:03d}.npy", face[None])
-            means = text.mean(axis=0, dtype=np.float64), faces[speaker].mean(axis=0)
-            features[utt_id] = dict(zip(NAMES, (audio, *means), strict=True))
-            features[utt_id]["frames"] = text
-    videos = sorted(ids)
-    members = [ids, labels, speakers, sentences, set(videos[:8]), set(videos[8:])]
-    write_labels(root, members, protocol)
-    return members, features
-
-
-def save(root, modality, name, array):
-    path = root / "features" / FOLDERS[modality] / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path, array)
-
-
-def write_labels(root, members, protocol=4, name="IEMOCAP_features_raw_4way.pkl"):
-    root.mkdir(parents=True, exist_ok=True)
-    (root / name).write_bytes(pickle.dumps(tuple(members), protocol))
 
 
 @pytest.fixture
 def release(tmp_path):
-    return tmp_path / "release", *iemocap(tmp_path / "release")
+    return tmp_path / "release", *make_gcnet(tmp_path / "release")
 
 
 @pytest.fixture
@@ -78,8 +37,8 @@ def refused(release, tmp_path, capsys):
 
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
 def test_every_value_order_and_column(tmp_path, protocol, capsys):
-    members, features = iemocap(tmp_path / "release", protocol)
-    save(tmp_path / "release", "audio", "Ses01F_impro09_F000.npy", np.zeros(4))
+    members, features = make_gcnet(tmp_path / "release", protocol)
+    save_gcnet(tmp_path / "release", "audio", "Ses01F_impro09_F000.npy", np.zeros(4))
     assert gcnet.main([str(tmp_path / "release"), str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
     assert "1 not among the utterances, left out: Ses01F_impro09_F000" in said
@@ -127,8 +86,8 @@ def test_sentiment_of_monologues_with_three_parts(tmp_path):
     speakers = {video: [""] * 3 for video in ids}
     for utt_id in sum(ids.values(), []):
         for name in NAMES:
-            save(root, name, f"{utt_id}.npy", np.arange(3.0))
-    write_labels(
+            save_gcnet(root, name, f"{utt_id}.npy", np.arange(3.0))
+    write_gcnet_labels(
         root, [ids, labels, speakers, ids, {"vida"}, {"vidb"}, {"vidc"}], name="MOSI_2way.pkl"
     )
     assert gcnet.main([str(root), str(tmp_path / "out")]) == 0
@@ -146,7 +105,7 @@ def test_a_pickle_that_would_run_something_does_not(release, refused, tmp_path):
 
     root, members, _ = release
     for protocol in range(6):
-        write_labels(root, [Hostile(), *members[1:]], protocol)
+        write_gcnet_labels(root, [Hostile(), *members[1:]], protocol)
         message = refused()
         assert "IEMOCAP_features_raw_4way.pkl: it names posix.system" in message
         assert "nothing of it was run" in message
@@ -157,7 +116,7 @@ def test_a_pickle_that_would_run_something_does_not(release, refused, tmp_path):
 
 def test_all_that_is_wrong_with_the_features_is_said_at_once(release, refused):
     root = release[0]
-    audio, text = (root / "features" / FOLDERS[name] for name in ("audio", "text"))
+    audio, text = (root / "features" / GCNET[name] for name in ("audio", "text"))
     for i in (0, 3):
         (audio / f"Ses01M_impro01_{'FMMF'[i]}00{i}.npy").unlink()
     whole = (text / "Ses02F_impro01_F000.npy").read_bytes()
@@ -165,7 +124,7 @@ def test_all_that_is_wrong_with_the_features_is_said_at_once(release, refused):
     np.save(text / "Ses03M_impro01_F000.npy", np.zeros((2, 3, 5)))
     np.save(text / "Ses04F_impro01_F000.npy", np.zeros((2, 7)))
     np.save(text / "Ses05M_impro01_F000.npy", np.array([{}]))
-    (root / "features" / FOLDERS["visual"] / "Ses01M_impro01_F000" / "both_FM.npy").touch()
+    (root / "features" / GCNET["visual"] / "Ses01M_impro01_F000" / "both_FM.npy").touch()
     message = refused()
     assert "lacks 2 utterance(s): Ses01M_impro01_F000, Ses01M_impro01_F003;" in message
     assert "3 that cannot be used: Ses02F_impro01_F000 is truncated: 184 bytes" in message
@@ -178,12 +137,12 @@ def test_all_that_is_wrong_with_the_features_is_said_at_once(release, refused):
 
 def test_absent_modalities_are_rows_of_nan(release, tmp_path, capsys):
     root = release[0]
-    visual = root / "features" / FOLDERS["visual"]
-    (root / "features" / FOLDERS["audio"] / "Ses01M_impro01_F000.npy").unlink()
+    visual = root / "features" / GCNET["visual"]
+    (root / "features" / GCNET["audio"] / "Ses01M_impro01_F000.npy").unlink()
     for path in visual.glob("Ses01M_impro01_M001/M_*"):  # the listener's faces stay
         path.unlink()
     for name in ("audio", "text"):
-        (root / "features" / FOLDERS[name] / "Ses05M_impro01_F003.npy").unlink()
+        (root / "features" / GCNET[name] / "Ses05M_impro01_F003.npy").unlink()
     for path in visual.glob("Ses05M_impro01_F003/*"):
         path.unlink()
     assert gcnet.main([str(root), str(tmp_path / "out"), "--missing=absent"]) == 0
@@ -210,7 +169,7 @@ def test_faulty_labels(release, refused):
     ids = members[0][dialogue]
 
     def message(changed_members):
-        write_labels(root, changed_members)
+        write_gcnet_labels(root, changed_members)
         return refused()
 
     assert "has 7 ids, 6 labels and 7 speakers" in message(changed(members, 1, dialogue, [0] * 6))
@@ -230,8 +189,8 @@ def test_faulty_labels(release, refused):
         [*members[:5], {dialogue}]
     )
     assert "expected a tuple of 6 (IEMOCAP) or 7 members" in message(members[:5])
-    write_labels(root, members, name="IEMOCAP_features_raw_6way.pkl")
-    write_labels(root, members)
+    write_gcnet_labels(root, members, name="IEMOCAP_features_raw_6way.pkl")
+    write_gcnet_labels(root, members)
     assert "has 2 label pickles" in refused()
     (root / "IEMOCAP_features_raw_6way.pkl").unlink()
     path = root / "IEMOCAP_features_raw_4way.pkl"
@@ -248,7 +207,7 @@ def test_class_names_may_be_given(release, tmp_path):
 
 def test_links_that_leave_the_release_and_claims_beyond_the_file(release, refused, tmp_path):
     root = release[0]
-    audio = root / "features" / FOLDERS["audio"]
+    audio = root / "features" / GCNET["audio"]
     names = sorted(p.name for p in audio.iterdir())[:4]
     for name in names[:3]:
         (audio / name).unlink()

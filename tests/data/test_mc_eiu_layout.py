@@ -3,65 +3,25 @@
 import h5py
 import numpy as np
 import pytest
+from releases import (
+    MC_EIU,
+    MC_EIU_SETS,
+    MC_EIU_UNLABELLED,
+    make_mc_eiu,
+    write_h5,
+    write_mc_eiu_targets,
+)
 
 from mmer_jax.data.feature_dir import read_directory, read_utterances
 from mmer_jax.data.layouts import mc_eiu
 from mmer_jax.data.splits import make_folds
 
-FILES = {"audio": "A/wav2vec", "visual": "V/ResNet-50", "text": "L/RoBERTa_base"}
-NAMES = tuple(FILES)
-SETS = {"trn": "train", "val": "validation", "tst": "test"}
-
-
-def make_release(root):
-    """Eight dialogues of 3 to 14 turns; returns (dialogue -> ids, utterance -> what it has)."""
-    rng = np.random.default_rng(0)
-    dialogues = {f"dia{d}_{d * 7}": 3 + (d * 5) % 12 for d in range(8)}
-    ids = {name: [f"{name}_{turn}" for turn in range(n)] for name, n in dialogues.items()}
-    told = {}
-    for d, name in enumerate(ids):
-        for turn, utt_id in enumerate(ids[name]):
-            told[utt_id] = {
-                "split": ("trn", "trn", "trn", "trn", "val", "val", "tst", "tst")[d],
-                "emotion": int(rng.integers(7)),
-                "intent": int(rng.integers(9)),
-                "speaker": turn % 2,
-            }
-    write_h5(root / "Dia_Index/dia_index.h5", {k: np.array(v, "S") for k, v in ids.items()})
-    write_h5(root / "Speaker/speaker.h5", {i: t["speaker"] for i, t in told.items()})
-    for name, path in FILES.items():
-        dim = {"audio": 5, "visual": 4, "text": 6}[name]
-        for t in told.values():
-            t[name] = rng.normal(size=(rng.integers(1, 5), dim)).astype(np.float32)
-        write_h5(root / f"{path}.h5", {i: t[name] for i, t in told.items()})
-    # A turn of history that nobody labelled.
-    write_targets(root / "target" / "1", {i: t for i, t in told.items() if i != "dia5_35_1"})
-    return ids, told
-
-
-def write_h5(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with h5py.File(path, "w") as file:
-        for name, value in content.items():
-            file[name] = value
-
-
-def write_targets(folder, told, one_hot=True):
-    folder.mkdir(parents=True, exist_ok=True)
-    for part in SETS:
-        members = [i for i, t in told.items() if t["split"] == part]
-        np.save(folder / f"{part}_int2name.npy", np.array(members))
-        for task, count in (("emotion", 7), ("intent", 9)):
-            labels = np.array([told[i][task] for i in members])
-            np.save(
-                folder / f"{part}_{task}_label.npy",
-                np.eye(count, dtype=np.float32)[labels] if one_hot else labels,
-            )
+NAMES = tuple(MC_EIU)
 
 
 @pytest.fixture
 def release(tmp_path):
-    return tmp_path / "release", *make_release(tmp_path / "release")
+    return tmp_path / "release", *make_mc_eiu(tmp_path / "release")
 
 
 @pytest.fixture
@@ -77,8 +37,8 @@ def refused(release, tmp_path, capsys):
 @pytest.mark.parametrize("one_hot", [True, False])
 def test_every_value_order_and_column(release, tmp_path, one_hot, capsys):
     root, ids, told = release
-    labelled = {i: t for i, t in told.items() if i != "dia5_35_1"}
-    write_targets(root / "target" / "1", labelled, one_hot)
+    labelled = {i: t for i, t in told.items() if i != MC_EIU_UNLABELLED}
+    write_mc_eiu_targets(root / "target" / "1", labelled, one_hot)
     with h5py.File(root / "A/wav2vec.h5", "a") as file:
         file["dia9_1_0"] = np.zeros((2, 5))
     assert mc_eiu.main([str(root), str(tmp_path / "out")]) == 0
@@ -94,7 +54,7 @@ def test_every_value_order_and_column(release, tmp_path, one_hot, capsys):
             "dialogue": dialogue,
             "turn": turn,
             "speaker": f"{dialogue}:{t['speaker']}",
-            "split": SETS[t["split"]] if known else "",
+            "split": MC_EIU_SETS[t["split"]] if known else "",
             "emotion": mc_eiu.EMOTIONS[t["emotion"]] if known else "",
             "intent": mc_eiu.INTENTS[t["intent"]] if known else "",
         }
@@ -109,7 +69,7 @@ def test_every_value_order_and_column(release, tmp_path, one_hot, capsys):
 
 def test_a_fold_is_chosen_and_classes_are_named(release, refused, tmp_path, capsys):
     root, _, told = release
-    write_targets(root / "target" / "2", told)
+    write_mc_eiu_targets(root / "target" / "2", told)
     assert "has the folds: 1, 2; choose one with --fold" in refused()
     assert "choose one with --fold" in refused("--fold=../1")
     out = tmp_path / "out"
@@ -219,7 +179,7 @@ def test_faulty_targets(release, refused):
     labels = np.load(folder / "trn_emotion_label.npy")
 
     def message(**files):
-        write_targets(folder, told)
+        write_mc_eiu_targets(folder, told)
         for name, array in files.items():
             np.save(folder / f"{name}.npy", array)
         return refused()
@@ -243,7 +203,7 @@ def test_faulty_targets(release, refused):
         tst_int2name=np.array(["dia7_49_99", *np.load(folder / "tst_int2name.npy")[1:]])
     )
     assert "holds dtype object, expected text" in message(trn_int2name=np.array(names, object))
-    write_targets(folder, told)
+    write_mc_eiu_targets(folder, told)
     (folder / "tst_intent_label.npy").unlink()
     assert "tst_intent_label.npy does not exist" in refused()
 

@@ -8,44 +8,19 @@ import zipfile
 
 import numpy as np
 import pytest
+from releases import MER2024_EMOTIONS, make_mer2024, mer2024_labels, save_clips
 
 from mmer_jax.data.feature_dir import read_directory, read_utterances
 from mmer_jax.data.layouts import mer2024
 from mmer_jax.data.splits import make_folds
 
 NAMES = tuple(mer2024.FEATURES)
-DIMS = {"audio": 4, "text": 6, "visual": 3}
-EMOTIONS = ("neutral", "angry", "happy", "sad", "worried", "surprise")
-
-
-def save_clips(root, clips, seed=0):
-    """Features of the clips; returns modality -> clip -> [D]."""
-    rng = np.random.default_rng(seed)
-    features = {name: {} for name in NAMES}
-    for name, folder in mer2024.FEATURES.items():
-        (root / folder).mkdir(parents=True, exist_ok=True)
-        for clip in clips:
-            features[name][clip] = rng.normal(size=DIMS[name]).astype(np.float32)
-            np.save(root / folder / f"{clip}.npy", features[name][clip])
-    return features
-
-
-def corpora():
-    train = {
-        f"sample_{i:08d}": {"emo": EMOTIONS[i % 6], "val": ["", -10, 1.5, -2][i % 4]}
-        for i in range(30)
-    }
-    test1 = {f"samplenew_{i:08d}": {"emo": EMOTIONS[i % 6]} for i in range(6)}
-    test2 = {f"samplenoise_{i:08d}": {"emo": "neutral"} for i in range(4)}
-    return {"train_corpus": train, "test1_corpus": test1, "test2_corpus": test2}
 
 
 @pytest.fixture
 def root(tmp_path):
     root = tmp_path / "release"
-    members = corpora()
-    save_clips(root, [clip for member in members.values() for clip in member])
-    np.savez_compressed(root / "label-6way.npz", **members)
+    make_mer2024(root)
     return root
 
 
@@ -60,13 +35,17 @@ def refused(root, tmp_path, capsys):
 
 
 def test_every_value_order_and_column(root, tmp_path, capsys):
-    features = save_clips(root, [clip for member in corpora().values() for clip in member], seed=1)
+    features = save_clips(
+        root, [clip for member in mer2024_labels().values() for clip in member], seed=1
+    )
     assert mer2024.main([str(root), str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
     assert "all 4 clips of test2 are 'neutral': no labels" in said
-    corpus = read_directory(tmp_path / "out", NAMES, label="emotion", classes=EMOTIONS)
+    corpus = read_directory(tmp_path / "out", NAMES, label="emotion", classes=MER2024_EMOTIONS)
     rows = [
-        (clip, part, told) for part, member in corpora().items() for clip, told in member.items()
+        (clip, part, told)
+        for part, member in mer2024_labels().items()
+        for clip, told in member.items()
     ]
     assert corpus.ids.tolist() == [clip for clip, _, _ in rows]
     found = corpus.read(np.arange(len(rows)))
@@ -161,7 +140,7 @@ def test_faulty_label_files(root, refused):
         np.savez(path, **members)
         return refused()
 
-    train = corpora()["train_corpus"]
+    train = mer2024_labels()["train_corpus"]
     assert "has no train_corpus, only: test1" in message(test1_corpus=train)
     assert "expected only pickled dicts" in message(train=train)
     assert "with dtype int64, expected pickled objects" in message(train_corpus=np.arange(3))
@@ -192,7 +171,7 @@ def archive_of(path, **members):
 def test_zip_tricks(root, refused):
     path = root / "label-6way.npz"
     content = io.BytesIO()
-    np.lib.format.write_array(content, np.array(corpora()["train_corpus"], object))
+    np.lib.format.write_array(content, np.array(mer2024_labels()["train_corpus"], object))
     archive_of(path, **{"../train_corpus.npy": content.getvalue()})
     assert "a member '../train_corpus.npy' whose name leaves the archive" in refused()
     with pytest.warns(UserWarning, match="Duplicate name"):
