@@ -172,7 +172,9 @@ def test_faulty_labels(release, refused):
         write_gcnet_labels(root, changed_members)
         return refused()
 
-    assert "has 7 ids, 6 labels and 7 speakers" in message(changed(members, 1, dialogue, [0] * 6))
+    assert "has 7 in videoIDs, 6 in videoLabels, 7 in videoSpeakers" in message(
+        changed(members, 1, dialogue, [0] * 6)
+    )
     for bad in ("../../etc/passwd", "/etc/passwd", "..", "", "a\nb"):
         said = message(changed(members, 0, dialogue, [bad, *ids[1:]]))
         assert "1 id(s) that cannot be file names" in said and ascii(bad) in said
@@ -181,9 +183,14 @@ def test_faulty_labels(release, refused):
     )
     said = message(changed(members, 1, dialogue, [7] + [0] * 6))
     assert "1 label(s) that are none of 0 to 5 (happy, " in said and f"{ids[0]} has 7;" in said
-    assert "1 label(s) that are no number: " in message(
+    assert "7 label(s) that are none of 0 to 5" in message(
         changed(members, 1, dialogue, ["angry"] + [0.5] * 6)
     )
+    moved = [
+        {"Ses01E_impro01" if k == dialogue else k: v for k, v in m.items()} for m in members[:4]
+    ]
+    said = message([*moved, set(moved[0]), set()])
+    assert f"7 utterance(s) of IEMOCAP in another dialogue: {ids[0]} in Ses01E_impro01" in said
     assert "speaker 'X', expected F or M" in message(changed(members, 2, dialogue, ["X"] * 7))
     assert "1 test video(s) that are unknown or in two parts: Ses01M_impro01" in message(
         [*members[:5], {dialogue}]

@@ -25,6 +25,7 @@ import tensorflow_datasets as tfds
 from mmer_jax.data import arrays, feature_dir
 from mmer_jax.data.builders import frames
 from mmer_jax.data.corpus import Modality, RawModality
+from mmer_jax.data.paths import file_inside
 from mmer_jax.errors import UserError, is_disk_full
 
 SHARD_BYTES = 64 * 2**20
@@ -199,10 +200,11 @@ def _stamp(root: Path, modalities: Sequence[str]) -> list | None:
 def _read_source(folder: Path) -> dict | None:
     """What a finished folder says of itself; None if it is not one, or not as it was written."""
     try:
-        source = json.loads((folder / "source.json").read_text(encoding="utf-8"))
+        path = file_inside(folder, folder / "source.json")
+        source = json.loads(path.read_text(encoding="utf-8"))
         digest = source.pop("digest")
         return source if digest == _digest(folder, source) else None
-    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
+    except (UserError, OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -217,5 +219,5 @@ def _digest(folder: Path, source: dict) -> str:
     """Of everything but the shards, whose records have checksums of their own."""
     digest = hashlib.blake2b(json.dumps(source, sort_keys=True).encode(), digest_size=12)
     for name in ("index.npz", "utterances.csv"):
-        digest.update((folder / name).read_bytes())
+        digest.update(file_inside(folder, folder / name).read_bytes())
     return digest.hexdigest()

@@ -101,37 +101,45 @@ def _read_labels(root: Path, path: Path, classes: Sequence[str]) -> dict[str, li
         raise UserError(
             f"{path} holds a {type(loaded).__name__}, expected a tuple of 6 (IEMOCAP) or 7 members"
         )
-    ids, labels, speakers = (
-        _table(path, name, table) for name, table in zip(TABLES, loaded, strict=False)
-    )
-    part_of = _parts(path, ids, PARTS[len(loaded)], loaded[4:])
-    columns: dict[str, list[str]] = {
-        name: [] for name in ("utt_id", "dialogue", "turn", "speaker", "split")
-    }
-    given = []
-    for dialogue in sorted(ids):
-        own = ids[dialogue], labels.get(dialogue, []), speakers.get(dialogue, [])
-        if len({len(x) for x in own}) != 1:
-            raise UserError(
-                f"{path}: video '{dialogue}' has {len(own[0])} ids, {len(own[1])} labels and "
-                f"{len(own[2])} speakers"
-            )
+    tables = [_table(path, name, table) for name, table in zip(TABLES, loaded, strict=False)]
+    part_of = _parts(path, tables[0], PARTS[len(loaded)], loaded[4:])
+    rows, labels = [], []
+    for dialogue in sorted(tables[0]):
+        own = [table.get(dialogue, []) for table in tables]
+        if len({len(values) for values in own}) != 1:
+            told = (f"{len(v)} in {name}" for name, v in zip(TABLES, own, strict=True))
+            raise UserError(f"{path}: video '{dialogue}' has {', '.join(told)}")
         for turn, (utt_id, label, speaker) in enumerate(zip(*own, strict=True)):
             speaker = _speaker(dialogue, str(speaker))
-            row = (str(utt_id), dialogue, str(turn), speaker, part_of.get(dialogue, ""))
-            for column, value in zip(columns.values(), row, strict=True):
-                column.append(value)
-            given.append(label)
-    check_ids(columns["utt_id"], str(path))
-    check_names(ids, str(path))
-    sessions = [IEMOCAP.match(dialogue) for dialogue in columns["dialogue"]]
-    if all(sessions):
-        columns["session"] = [match[1] for match in sessions if match]
-    if all(type(label) is int for label in given):
-        columns["emotion"] = _class_names(path, columns["utt_id"], given, classes)
+            rows.append((str(utt_id), dialogue, str(turn), speaker, part_of.get(dialogue, "")))
+            labels.append(label)
+    check_ids([row[0] for row in rows], str(path))
+    check_names(tables[0], str(path))
+    names = ("utt_id", "dialogue", "turn", "speaker", "split")
+    columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    columns |= _sessions(path, columns)
+    if "session" in columns or all(type(label) is int for label in labels):
+        columns["emotion"] = _class_names(path, columns["utt_id"], labels, classes)
     else:
-        columns["sentiment"] = _numbers(path, columns["utt_id"], given)
+        columns["sentiment"] = _numbers(path, columns["utt_id"], labels)
     return columns
+
+
+def _sessions(path: Path, columns: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """The column `session`, when the dialogues are IEMOCAP's."""
+    pairs = list(zip(columns["utt_id"], columns["dialogue"], strict=True))
+    strange = [
+        f"{utt_id} in {dialogue}"
+        for utt_id, dialogue in pairs
+        if IEMOCAP.match(utt_id) and not utt_id.startswith(f"{dialogue}_")
+    ]
+    if strange:
+        raise UserError(
+            f"{path}: {len(strange)} utterance(s) of IEMOCAP in another dialogue: "
+            f"{shorten(strange)}"
+        )
+    matches = [IEMOCAP.match(dialogue) for _, dialogue in pairs]
+    return {"session": [match[1] for match in matches if match]} if all(matches) else {}
 
 
 def _table(path: Path, name: str, table: Any) -> dict[str, list[Any]]:
@@ -176,8 +184,12 @@ def _speaker(dialogue: str, speaker: str) -> str:
     return speaker or dialogue
 
 
-def _class_names(path: Path, ids: list[str], labels: list[int], names: Sequence[str]) -> list[str]:
-    bad = [f"{i} has {n}" for i, n in zip(ids, labels, strict=True) if not 0 <= n < len(names)]
+def _class_names(path: Path, ids: list[str], labels: list[Any], names: Sequence[str]) -> list[str]:
+    bad = [
+        f"{i} has {label!r:.40}"
+        for i, label in zip(ids, labels, strict=True)
+        if type(label) is not int or not 0 <= label < len(names)
+    ]
     if bad:
         raise UserError(
             f"{path}: {len(bad)} label(s) that are none of 0 to {len(names) - 1} "
