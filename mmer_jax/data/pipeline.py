@@ -57,6 +57,7 @@ class RecordSource:
         self._shard_of, self._offsets, self._sizes = frames.index(records.shards)
         self._checksums = records.checksums
         self._verified = np.zeros(len(records.checksums), bool)  # each record once is enough
+        self._damage: UserError | None = None
 
     def rows_of_process(self, index: int, count: int) -> np.ndarray:
         """Rows of every `count`-th shard, from shard `index` on."""
@@ -78,9 +79,10 @@ class RecordSource:
         try:
             yield from dataset.as_numpy_iterator()
         except tf.errors.OpError as error:
-            said = str(error.message).rpartition("UserError: ")[2].split("\n")[0]
+            if self._damage is not None:
+                raise self._damage from None
             raise UserError(
-                f"TFRecords in {self._paths[0].parent} cannot be decoded ({said[:600]}). "
+                f"TFRecords in {self._paths[0].parent} cannot be decoded ({error.message[:200]}). "
                 "Delete the folder and run again: the records are rebuilt."
             ) from error
 
@@ -96,7 +98,9 @@ class RecordSource:
                     data[position] = file.read(self._sizes[row])
                     if not self._verified[row]:
                         if zlib.crc32(data[position]) != self._checksums[row]:
-                            raise frames.damaged(self._paths[shard], f"in the record of row {row}")
+                            what = f"in the record of row {row}"
+                            self._damage = frames.damaged(self._paths[shard], what)
+                            raise self._damage
                         self._verified[row] = True
         return data
 
