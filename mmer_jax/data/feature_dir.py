@@ -10,24 +10,17 @@ not finite.
 import csv
 import hashlib
 import zipfile
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from mmer_jax.data import arrays
 from mmer_jax.data.corpus import Corpus, RawModality, from_raw
+from mmer_jax.data.paths import check_names, file_inside
 from mmer_jax.errors import UserError, shorten
 
-# What numpy and zipfile raise for a file that is not an archive of plain arrays.
-NOT_AN_ARCHIVE = (
-    ValueError,
-    OSError,
-    EOFError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+COLUMN_BYTES = 2**30  # a column is an array of equally wide strings
 
 
 def read_directory(root: str | Path, modalities: Sequence[str], **corpus_args) -> Corpus:
@@ -61,17 +54,19 @@ def read_raw(
 
 def read_utterances(path: Path) -> dict[str, np.ndarray]:
     """Columns of utterances.csv as string arrays [N]."""
+    if not path.exists() and not path.is_symlink():
+        raise UserError(f"{path} does not exist; a feature directory needs it")
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with file_inside(path.parent, path).open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)
             table = list(reader)
-            header = reader.fieldnames or []
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; a feature directory needs it") from None
+            header = list(reader.fieldnames or [])
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} is not a UTF-8 CSV file: {error}") from None
     if "utt_id" not in header:
         raise UserError(f"{path} has no column 'utt_id'; its columns are: {', '.join(header)}")
+    if len(set(header)) != len(header):
+        raise UserError(f"{path} names a column twice: {', '.join(header)}")
     if not table:
         raise UserError(f"{path} lists no utterance")
     for number, row in enumerate(table, start=2):
@@ -79,6 +74,8 @@ def read_utterances(path: Path) -> dict[str, np.ndarray]:
             raise UserError(
                 f"{path}, line {number}: expected {len(header)} fields as in the header"
             )
+        if any("\0" in value for value in row.values()):
+            raise UserError(f"{path}, line {number}: a NUL character")
     ids = [row["utt_id"] for row in table]
     if "" in ids:
         raise UserError(f"{path}, line {ids.index('') + 2}: empty utt_id")
@@ -86,44 +83,73 @@ def read_utterances(path: Path) -> dict[str, np.ndarray]:
         seen: set[str] = set()
         twice = [i for i in ids if i in seen or seen.add(i)]  # type: ignore[func-returns-value]
         raise UserError(f"{path}: {len(twice)} duplicate utt_id(s): {shorten(twice)}")
-    return {name: np.array([row[name] for row in table]) for name in header}
+    return {name: _column(path, name, [row[name] for row in table]) for name in header}
+
+
+def _column(path: Path, name: str, values: list[str]) -> np.ndarray:
+    """[N] strings, each as wide as the widest."""
+    widest = max(range(len(values)), key=lambda i: len(values[i]))
+    if 4 * len(values) * len(values[widest]) > COLUMN_BYTES:
+        raise UserError(
+            f"{path}, line {widest + 2}: column '{name}' has {len(values[widest])} characters, too "
+            f"many for a column of {len(values)} rows; shorten it or leave the column out"
+        )
+    return np.array(values)
 
 
 def read_modality(root: Path, name: str, ids: np.ndarray) -> RawModality:
     """A modality's file, its rows in the order of `ids` [N]; NaN where it has no row."""
+    check_names([name], "data.modalities")
     path = root / f"{name}.npz"
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         found = sorted(p.stem for p in root.glob("*.npz"))
         raise UserError(
             f"feature file {path} does not exist; {root} has: {', '.join(found) or 'no .npz file'}"
             ". Choose with --config.data.modalities=\"('a','b')\"."
         )
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            if "features" not in archive:
-                raise UserError(f"{path} has no array 'features', only: {', '.join(archive.files)}")
-            features = archive["features"]
-            lengths = archive["lengths"] if "lengths" in archive else None
-            named = archive["utt_id"] if "utt_id" in archive else None
-    except (*NOT_AN_ARCHIVE, TypeError) as error:  # TypeError: an .npy under the name .npz
-        raise UserError(f"{path} cannot be read as an .npz of plain arrays: {error}") from None
-    if named is None:
-        return check_modality(features, lengths, ids, str(path))
-    named = _check_names(named, ids, str(path))
-    raw = check_modality(features, lengths, named, str(path), listed="its utt_id")
-    return _by_name(raw, named, ids)
+        with arrays.open_npz(file_inside(root, path)) as archive:
+            return _read_modality(archive, ids, str(path))
+    except arrays.BadArray as error:
+        raise UserError(f"{path} {error}; expected an .npz of plain arrays") from None
+
+
+def _read_modality(archive: arrays.Npz, ids: np.ndarray, source: str) -> RawModality:
+    """What the archive holds; every shape is checked before its numbers are read."""
+    if "features" not in archive:
+        raise UserError(f"{source} has no array 'features', only: {', '.join(archive.names)}")
+    named, lengths = None, None
+    if "utt_id" in archive:
+        header = archive.header("utt_id")
+        _check_names_layout(header.dtype, header.shape, source)
+        named = _check_names(archive.read("utt_id"), ids, source)
+    owners = ids if named is None else named
+    if "lengths" in archive:
+        header = archive.header("lengths")
+        _check_lengths_layout(header.dtype, header.shape, owners, source)
+        lengths = archive.read("lengths")
+    listed = "utterances.csv" if named is None else "its utt_id"
+    header = archive.header("features")
+    _check_layout(header.dtype, header.shape, lengths, owners, source, listed)
+    raw = check_modality(archive.read("features"), lengths, owners, source, listed)
+    return raw if named is None else _by_name(raw, named, ids)
+
+
+def _check_names_layout(dtype: np.dtype, shape: tuple[int, ...], source: str) -> None:
+    if len(shape) != 1 or dtype.kind not in "US":
+        raise UserError(
+            f"{source}: utt_id is {dtype}{list(shape)}, expected strings [n], one for each row"
+        )
 
 
 def _check_names(named: np.ndarray, ids: np.ndarray, source: str) -> np.ndarray:
     """[n] strings: the utterances that the rows of a file belong to."""
-    if named.ndim != 1 or named.dtype.kind not in "US":
-        raise UserError(
-            f"{source}: utt_id is {named.dtype}{list(named.shape)}, expected strings [n], one for "
-            "each row"
-        )
     if not len(named):
         raise UserError(f"{source} has no row; remove the file, or give it the rows it should have")
-    named = named.astype(str)
+    try:
+        named = named.astype(str)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{source}: utt_id is not ASCII: {error}; use str arrays") from None
     values, counts = np.unique(named, return_counts=True)
     if (counts > 1).any():
         twice = values[counts > 1]
@@ -164,40 +190,56 @@ def check_modality(
 
     `source` and `listed` say where the features and the ids come from.
     """
-    if not (np.issubdtype(features.dtype, np.number) and not np.iscomplexobj(features)):
-        raise UserError(f"{source}: features have dtype {features.dtype}, expected real numbers")
-    if features.ndim != 2 or features.shape[1] == 0:
-        raise UserError(
-            f"{source}: features have shape {features.shape}, expected [N, D], or [sum T, D] with "
-            "lengths [N]"
-        )
+    _check_layout(features.dtype, features.shape, lengths, ids, source, listed)
     if features.dtype not in (np.float16, np.float32):
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf and is reported
             features = features.astype(np.float32)
+    return RawModality(features, None if lengths is None else lengths.astype(np.int64), source)
+
+
+def _check_layout(
+    dtype: np.dtype,
+    shape: tuple[int, ...],
+    lengths: np.ndarray | None,
+    ids: np.ndarray,
+    source: str,
+    listed: str,
+) -> None:
+    """What check_modality demands, of the features' dtype and shape alone."""
+    if dtype.kind not in "iuf":
+        raise UserError(f"{source}: features have dtype {dtype}, expected real numbers")
+    if len(shape) != 2 or shape[1] == 0:
+        raise UserError(
+            f"{source}: features have shape {shape}, expected [N, D], or [sum T, D] with "
+            "lengths [N]"
+        )
     if lengths is None:
-        if len(features) != len(ids):
+        if shape[0] != len(ids):
             raise UserError(
-                f"{source} has {len(features)} rows, {listed} has {len(ids)}; sequences need "
+                f"{source} has {shape[0]} rows, {listed} has {len(ids)}; sequences need "
                 "an array 'lengths', fewer rows an array 'utt_id' that names them"
             )
-        return RawModality(features, None, source)
-    if lengths.shape != (len(ids),) or not np.issubdtype(lengths.dtype, np.integer):
-        raise UserError(
-            f"{source}: lengths are {lengths.dtype}{list(lengths.shape)}, expected one integer for "
-            f"each of the {len(ids)} utterances"
-        )
+        return
+    _check_lengths_layout(lengths.dtype, lengths.shape, ids, source)
     if (lengths <= 0).any():
         bad = ids[lengths <= 0]
         raise UserError(
             f"{source}: {len(bad)} zero-length sequence(s): {shorten(bad)}. Give such an utterance "
             "one step of NaN and --config.data.nonfinite=missing, or remove it."
         )
-    lengths = lengths.astype(np.int64)
-    if lengths.sum() != len(features):
+    steps = sum(map(int, lengths))  # never wraps around
+    if steps != shape[0]:
+        raise UserError(f"{source}: lengths add up to {steps} steps, features have {shape[0]}")
+
+
+def _check_lengths_layout(
+    dtype: np.dtype, shape: tuple[int, ...], ids: np.ndarray, source: str
+) -> None:
+    if shape != (len(ids),) or dtype.kind not in "iu":
         raise UserError(
-            f"{source}: lengths add up to {lengths.sum()} steps, features have {len(features)}"
+            f"{source}: lengths are {dtype}{list(shape)}, expected one integer for each of the "
+            f"{len(ids)} utterances"
         )
-    return RawModality(features, lengths, source)
 
 
 def fingerprint(columns: Mapping[str, np.ndarray], raw: Mapping[str, RawModality]) -> str:
@@ -226,7 +268,39 @@ def write_directory(
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
     for name, modality in raw.items():
-        arrays = {"features": modality.features}
-        if modality.lengths is not None:
-            arrays["lengths"] = modality.lengths
-        np.savez(root / f"{name}.npz", **arrays)  # type: ignore[arg-type]
+        write_modality(
+            root / f"{name}.npz",
+            [modality.features],
+            modality.features.shape,
+            modality.features.dtype,
+            modality.lengths,
+        )
+
+
+def write_modality(
+    path: Path,
+    pieces: Iterable[np.ndarray],
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    lengths: np.ndarray | None,
+) -> None:
+    """Write a modality's file as numpy.savez does, from `pieces` [n, D] that need not fit memory.
+
+    Args:
+      pieces: rows or steps, in order.
+      shape, dtype: of all of them together.
+      lengths: [N] of sequences.
+    """
+    layout = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": tuple(shape)}
+    rows = 0
+    with zipfile.ZipFile(path, "w") as archive:
+        with archive.open("features.npy", "w", force_zip64=True) as file:
+            np.lib.format.write_array_header_1_0(file, layout)
+            for piece in pieces:
+                assert piece.shape[1:] == tuple(shape)[1:] and piece.dtype == dtype
+                file.write(np.ascontiguousarray(piece).data)
+                rows += len(piece)
+        assert rows == shape[0]
+        if lengths is not None:
+            with archive.open("lengths.npy", "w") as file:
+                np.lib.format.write_array(file, lengths, allow_pickle=False)

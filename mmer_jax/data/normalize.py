@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mmer_jax.data.arrays import BadArray, read_npz
 from mmer_jax.data.corpus import Corpus, Modality
-from mmer_jax.data.feature_dir import NOT_AN_ARCHIVE
 from mmer_jax.errors import UserError
 from mmer_jax.records import write_atomically
 
@@ -105,16 +105,16 @@ def load_statistics(workdir: Path, names: Sequence[str]) -> tuple[Statistics, La
     """
     path = workdir / FILE
     again = "run the same training command again: it trains nothing anew and writes the file"
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            found = {name: (stored[f"mean:{name}"], stored[f"std:{name}"]) for name in names}
-            return found, (stored["label_mean"], stored["label_std"])
-    except FileNotFoundError:
+    if not path.exists():
         raise UserError(
             f"{path} does not exist; the run ended before it was written, or is older than it: "
             f"{again}"
-        ) from None
-    except (*NOT_AN_ARCHIVE, KeyError) as error:
+        )
+    try:
+        stored = read_npz(path)
+        found = {name: (stored[f"mean:{name}"], stored[f"std:{name}"]) for name in names}
+        return found, (stored["label_mean"], stored["label_std"])
+    except (BadArray, KeyError) as error:
         raise UserError(f"{path} is damaged ({error}); delete it and {again}") from None
 
 

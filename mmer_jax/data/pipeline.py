@@ -6,7 +6,7 @@ just a later start of the same sequence. Records are found by their byte offsets
 ahead, decodes and pads.
 """
 
-import struct
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from mmer_jax.data import feature_dir
-from mmer_jax.data.builders import feature_records
+from mmer_jax.data.builders import feature_records, frames
 from mmer_jax.data.corpus import Corpus, Features, assemble
 from mmer_jax.errors import UserError
 
@@ -54,7 +54,10 @@ class RecordSource:
         self._modalities = records.modalities
         self._dtypes = records.dtypes
         self._paths = [path for path, _ in records.shards]
-        self._shard_of, self._offsets, self._sizes = _index(records.shards)
+        self._shard_of, self._offsets, self._sizes = frames.index(records.shards)
+        self._checksums = records.checksums
+        self._verified = np.zeros(len(records.checksums), bool)  # each record once is enough
+        self._damage: UserError | None = None
 
     def rows_of_process(self, index: int, count: int) -> np.ndarray:
         """Rows of every `count`-th shard, from shard `index` on."""
@@ -76,6 +79,8 @@ class RecordSource:
         try:
             yield from dataset.as_numpy_iterator()
         except tf.errors.OpError as error:
+            if self._damage is not None:
+                raise self._damage from None
             raise UserError(
                 f"TFRecords in {self._paths[0].parent} cannot be decoded ({error.message[:200]}). "
                 "Delete the folder and run again: the records are rebuilt."
@@ -91,6 +96,12 @@ class RecordSource:
                     row = rows[position]
                     file.seek(self._offsets[row])
                     data[position] = file.read(self._sizes[row])
+                    if not self._verified[row]:
+                        if zlib.crc32(data[position]) != self._checksums[row]:
+                            what = f"in the record of row {row}"
+                            self._damage = frames.damaged(self._paths[shard], what)
+                            raise self._damage
+                        self._verified[row] = True
         return data
 
     def _decode(self, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -112,39 +123,3 @@ class RecordSource:
             shape = (-1, m.max_steps, m.dim) if m.is_sequence else (-1, m.dim)
             features[m.name] = tf.reshape(flat, shape)
         return features
-
-
-def _index(shards: Sequence[tuple[Path, int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(shard, byte offset, byte size) of every row, from the frame lengths of the TFRecord files.
-
-    A frame is: length (uint64), its checksum (4 bytes), the data, its checksum (4 bytes).
-    """
-    rows = []
-    for number, (path, count) in enumerate(shards):
-        found = 0
-        try:
-            end = path.stat().st_size
-            with path.open("rb") as file:
-                position = 0
-                while position < end:
-                    header = file.read(12)
-                    size = struct.unpack("<Q", header[:8])[0] if len(header) == 12 else end
-                    if position + 16 + size > end:
-                        raise _damaged(path, f"truncated in record {found} of {count}")
-                    rows.append((number, position + 12, size))
-                    found += 1
-                    position += 16 + size
-                    file.seek(position)
-        except FileNotFoundError:
-            raise _damaged(path, "missing") from None
-        if found != count:
-            raise _damaged(path, f"{found} records, expected {count}")
-    table = np.array(rows, np.int64)
-    return table[:, 0], table[:, 1], table[:, 2]
-
-
-def _damaged(path: Path, what: str) -> UserError:
-    return UserError(
-        f"TFRecord shard {path} is damaged ({what}). Delete {path.parent.parent.parent} and run "
-        "again: the records are rebuilt from the feature directory."
-    )

@@ -6,46 +6,17 @@ import sys
 import h5py
 import numpy as np
 import pytest
+from releases import make_mmin
 
 from mmer_jax.data.feature_dir import read_directory
 from mmer_jax.data.layouts.mmin import import_mmin
 from mmer_jax.data.splits import make_folds
 from mmer_jax.errors import UserError
 
-FILES = {"A/comparE": 130, "V/denseface": 342, "L/bert_large": 1024}
-
 
 @pytest.fixture
 def release(tmp_path):
-    """Five sessions of two speakers, ten folds, in the release's files."""
-    rng = np.random.default_rng(0)
-    root = tmp_path / "release"
-    ids = [f"Ses0{s}{g}_impro01_{g}{i:03d}" for s in range(1, 6) for g in "FM" for i in range(8)]
-    label = {utt_id: i % 4 for i, utt_id in enumerate(ids)}
-    features = {}
-    for path, dim in FILES.items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(root / f"{path}.h5", "w") as file:
-            for utt_id in ids:
-                steps = rng.integers(1, 6)
-                features[path, utt_id] = rng.normal(size=(steps, dim)).astype(np.float32)
-                file[utt_id] = features[path, utt_id]
-    with h5py.File(root / "A/comparE_mean_std.h5", "w") as file:
-        for fold in range(1, 11):
-            file[f"{fold}/mean"], file[f"{fold}/std"] = np.zeros(130), np.ones(130)
-    for fold in range(1, 11):
-        session, tested = (fold + 1) // 2, "FM"[fold % 2]
-        parts = {"trn": [], "val": [], "tst": []}
-        for utt_id in ids:
-            held_out = utt_id[4] == str(session)
-            part = ("tst" if utt_id[5] == tested else "val") if held_out else "trn"
-            parts[part].append(utt_id)
-        folder = root / "target" / str(fold)
-        folder.mkdir(parents=True)
-        for part, members in parts.items():
-            np.save(folder / f"{part}_label.npy", np.eye(4)[[label[u] for u in members]])
-            np.save(folder / f"{part}_int2name.npy", np.array(members, "S")[:, None])
-    return root, features, label
+    return tmp_path / "release", *make_mmin(tmp_path / "release")
 
 
 def test_import_gives_the_releases_folds_and_features(release, tmp_path):

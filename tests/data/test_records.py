@@ -82,6 +82,32 @@ def test_truncated_and_missing_shards_are_named(root):
         read(root)
 
 
+def test_a_flipped_bit_is_found_when_its_record_is_read(root):
+    shard = feature_records.prepare(root, MODALITIES, root.parent / "records").shards[3][0]
+    data = bytearray(shard.read_bytes())
+    data[40] ^= 1
+    shard.write_bytes(data)
+    corpus = read(root)
+    (row,) = np.flatnonzero(corpus.source._shard_of == 3)[:1]
+    others = np.flatnonzero(corpus.source._shard_of != 3)
+    assert np.isfinite(corpus.read(others)["face"]).all()
+    with pytest.raises(UserError, match=f"{shard.name} is damaged .in the record of row {row}"):
+        corpus.read(np.array([0, row]))
+
+
+@pytest.mark.parametrize("name", ["index.npz", "utterances.csv", "source.json"])
+def test_a_damaged_file_beside_the_shards_makes_them_anew(root, name):
+    whole = read(root)
+    folder = feature_records.prepare(root, MODALITIES, root.parent / "records").folder
+    data = bytearray((folder / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / name).write_bytes(data)
+    assert feature_records.prepare(root, MODALITIES, root.parent / "records").built
+    again = read(root)
+    assert again.fingerprint == whole.fingerprint
+    assert again.columns["emotion"].tolist() == whole.columns["emotion"].tolist()
+
+
 def test_processes_share_the_rows_among_them(root):
     source = read(root).source
     parts = [source.rows_of_process(i, 3) for i in range(3)]

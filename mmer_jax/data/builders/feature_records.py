@@ -2,8 +2,9 @@
 
 A record holds one utterance: its row, its id and, per modality, the raw little-endian bytes of its
 features, so that the pipeline decodes and pads a whole batch with one operation. Rows keep the
-order of utterances.csv across the shards. Beside the shards lie utterances.csv and source.json,
-written last: a folder without it is unfinished and is built again.
+order of utterances.csv across the shards. Beside the shards lie utterances.csv, index.npz and
+source.json, written last with a digest of all three: a folder where it does not fit is unfinished
+or damaged and is built again. index.npz has the checksum of every record.
 """
 
 import contextlib
@@ -21,8 +22,10 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from mmer_jax.data import feature_dir
+from mmer_jax.data import arrays, feature_dir
+from mmer_jax.data.builders import frames
 from mmer_jax.data.corpus import Modality, RawModality
+from mmer_jax.data.paths import file_inside
 from mmer_jax.errors import UserError, is_disk_full
 
 SHARD_BYTES = 64 * 2**20
@@ -75,6 +78,7 @@ class RecordSet:
       folder: holds utterances.csv.
       shards: (TFRecord file, number of its records), in row order.
       modalities, dtypes, lengths, finite: as of `corpus.assemble`.
+      checksums: [N] CRC-32 of each record.
       fingerprint: of the content the records were made from.
       built: False when an earlier build was reused.
     """
@@ -85,6 +89,7 @@ class RecordSet:
     dtypes: dict[str, np.dtype]
     lengths: dict[str, np.ndarray]
     finite: np.ndarray
+    checksums: np.ndarray
     fingerprint: str
     built: bool
 
@@ -151,40 +156,38 @@ def _write_records(folder: Path, columns, raw: dict[str, RawModality], fingerpri
             download_config=tfds.download.DownloadConfig(num_shards=n_shards)
         )
     feature_dir.write_directory(folder, columns, {})
+    split = builder.info.splits["corpus"]
+    shards = [(Path(p), n) for p, n in zip(split.filepaths, split.shard_lengths, strict=True)]
     np.savez(
         folder / "index.npz",
         finite=np.stack([m.finite_rows() for m in raw.values()], axis=1),
+        checksums=frames.checksums(shards),
         **{f"lengths/{k}": m.lengths for k, m in raw.items() if m.lengths is not None},
     )
-    split = builder.info.splits["corpus"]
     return {
         "fingerprint": fingerprint,
         "modalities": [dataclasses.asdict(m.spec(name)) for name, m in raw.items()],
         "dtypes": {name: m.features.dtype.name for name, m in raw.items()},
-        "shards": [
-            [str(Path(path).relative_to(folder)), count]
-            for path, count in zip(split.filepaths, split.shard_lengths, strict=True)
-        ],
+        "shards": [[str(path.relative_to(folder)), count] for path, count in shards],
     }
 
 
 def _open(folder: Path, source: dict, *, built: bool) -> RecordSet:
     modalities = tuple(Modality(**m) for m in source["modalities"])
-    with np.load(folder / "index.npz") as index:
-        return RecordSet(
-            folder=folder,
-            shards=tuple((folder / path, count) for path, count in source["shards"]),
-            modalities=modalities,
-            dtypes={name: np.dtype(dtype) for name, dtype in source["dtypes"].items()},
-            lengths={
-                m.name: index[f"lengths/{m.name}"].astype(np.int32)
-                for m in modalities
-                if m.is_sequence
-            },
-            finite=index["finite"],
-            fingerprint=source["fingerprint"],
-            built=built,
-        )
+    index = arrays.read_npz(folder / "index.npz")
+    return RecordSet(
+        folder=folder,
+        shards=tuple((folder / path, count) for path, count in source["shards"]),
+        modalities=modalities,
+        dtypes={name: np.dtype(dtype) for name, dtype in source["dtypes"].items()},
+        lengths={
+            m.name: index[f"lengths/{m.name}"].astype(np.int32) for m in modalities if m.is_sequence
+        },
+        finite=index["finite"],
+        checksums=index["checksums"],
+        fingerprint=source["fingerprint"],
+        built=built,
+    )
 
 
 def _stamp(root: Path, modalities: Sequence[str]) -> list | None:
@@ -195,15 +198,26 @@ def _stamp(root: Path, modalities: Sequence[str]) -> list | None:
 
 
 def _read_source(folder: Path) -> dict | None:
-    """What a finished folder says of itself; None if it is not one."""
+    """What a finished folder says of itself; None if it is not one, or not as it was written."""
     try:
-        source = json.loads((folder / "source.json").read_text())
-    except (OSError, json.JSONDecodeError):
+        path = file_inside(folder, folder / "source.json")
+        source = json.loads(path.read_text(encoding="utf-8"))
+        digest = source.pop("digest")
+        return source if digest == _digest(folder, source) else None
+    except (UserError, OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
         return None
-    return source if (folder / "index.npz").exists() and "stamp" in source else None
 
 
 def _write_source(folder: Path, source: dict) -> None:
+    content = json.dumps({**source, "digest": _digest(folder, source)})
     temporary = folder / "source.json.tmp"
-    temporary.write_text(json.dumps(source))
+    temporary.write_text(content, encoding="utf-8")
     temporary.replace(folder / "source.json")
+
+
+def _digest(folder: Path, source: dict) -> str:
+    """Of everything but the shards, whose records have checksums of their own."""
+    digest = hashlib.blake2b(json.dumps(source, sort_keys=True).encode(), digest_size=12)
+    for name in ("index.npz", "utterances.csv"):
+        digest.update(file_inside(folder, folder / name).read_bytes())
+    return digest.hexdigest()

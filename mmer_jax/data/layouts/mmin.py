@@ -13,57 +13,68 @@ statistics (comparE_mean_std.h5) are not needed: normalisation is computed from 
 training rows.
 """
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import h5py
-import numpy as np
-
-from mmer_jax import cli
-from mmer_jax.data import feature_dir
-from mmer_jax.data.corpus import RawModality
+from mmer_jax.data.layouts import command, hdf5, release
+from mmer_jax.data.layouts.labels import read_classes, read_ids
 from mmer_jax.errors import UserError, shorten
 
 FILES = {"audio": "A/comparE.h5", "text": "L/bert_large.h5", "visual": "V/denseface.h5"}
 CLASSES = ("angry", "happy", "neutral", "sad")
 
 
-def import_mmin(root: str | Path, out: str | Path, classes: Sequence[str] = CLASSES) -> None:
-    """Convert a release folder `root` into the feature directory `out`."""
+def import_mmin(
+    root: str | Path, out: str | Path, classes: Sequence[str] = CLASSES, missing: str = "error"
+) -> list[str]:
+    """Convert a release folder `root` into the feature directory `out`; returns remarks.
+
+    Args:
+      classes: names of the classes, in the order of the labels.
+      missing: as of `release.write`.
+    """
     root = Path(root)
-    columns = _read_targets(root / "target", classes)
-    raw = {name: _read_sequences(root / path, columns["utt_id"]) for name, path in FILES.items()}
-    feature_dir.write_directory(out, columns, raw)
+    columns = _read_targets(root, classes)
+    with contextlib.ExitStack() as stack:
+        found = []
+        for name, path in FILES.items():
+            file = stack.enter_context(hdf5.opened(root, root / path))
+            found.append(hdf5.find(file, name, columns["utt_id"]))
+        return release.write(Path(out), columns, found, missing=missing)
 
 
-def _read_targets(target: Path, classes: Sequence[str]) -> dict[str, np.ndarray]:
+def _read_targets(root: Path, classes: Sequence[str]) -> dict[str, list[str]]:
     """Columns utt_id, session, speaker, emotion4 from the label files of all folds."""
-    folders = [f for f in target.glob("*") if f.is_dir() and f.name.isdigit()]
+    target = root / "target"
+    folders = [f for f in target.glob("*") if f.is_dir() and f.name.isdecimal()]
     if not folders:
         raise UserError(f"{target} has no numbered fold folders")
-    label_of: dict[str, int] = {}
+    label_of: dict[str, str] = {}
     tested_in: dict[str, int] = {}
     held_out: dict[int, frozenset[str]] = {}
     trained: dict[int, frozenset[str]] = {}
     for folder in sorted(folders, key=lambda f: int(f.name)):
         fold = int(folder.name)
-        parts = {part: _read_part(folder, part, len(classes)) for part in ("trn", "val", "tst")}
-        for part, (ids, labels) in parts.items():
+        parts = {}
+        for part in ("trn", "val", "tst"):
+            ids = parts[part] = read_ids(root, folder / f"{part}_int2name.npy")
+            labels = read_classes(root, folder / f"{part}_label.npy", ids, classes)
             for utt_id, label in zip(ids, labels, strict=True):
-                if label_of.setdefault(utt_id, int(label)) != label:
+                if label_of.setdefault(utt_id, label) != label:
                     raise UserError(
                         f"{folder}/{part}_label.npy gives '{utt_id}' the class {label}, another "
                         f"fold gave it {label_of[utt_id]}"
                     )
-        for utt_id in parts["tst"][0]:
+        for utt_id in parts["tst"]:
             if utt_id in tested_in:
                 raise UserError(
                     f"'{utt_id}' is tested in folds {tested_in[utt_id]} and {fold} of {target}"
                 )
             tested_in[utt_id] = fold
-        held_out[fold] = frozenset(parts["val"][0]) | frozenset(parts["tst"][0])
-        trained[fold] = frozenset(parts["trn"][0])
+        held_out[fold] = frozenset(parts["val"]) | frozenset(parts["tst"])
+        trained[fold] = frozenset(parts["trn"])
     untested = sorted(set(label_of) - set(tested_in))
     if untested:
         raise UserError(
@@ -79,70 +90,23 @@ def _read_targets(target: Path, classes: Sequence[str]) -> dict[str, np.ndarray]
     sessions = {held: i + 1 for i, held in enumerate(dict.fromkeys(held_out.values()))}
     ids = sorted(label_of)
     return {
-        "utt_id": np.array(ids),
-        "session": np.array([f"{sessions[held_out[tested_in[i]]]:02d}" for i in ids]),
-        "speaker": np.array([f"tst{tested_in[i]:02d}" for i in ids]),
-        "emotion4": np.array([classes[label_of[i]] for i in ids]),
+        "utt_id": ids,
+        "session": [f"{sessions[held_out[tested_in[i]]]:02d}" for i in ids],
+        "speaker": [f"tst{tested_in[i]:02d}" for i in ids],
+        "emotion4": [label_of[i] for i in ids],
     }
 
 
-def _read_part(folder: Path, part: str, n_classes: int) -> tuple[list[str], np.ndarray]:
-    label_file, name_file = folder / f"{part}_label.npy", folder / f"{part}_int2name.npy"
-    try:
-        one_hot = np.load(label_file, allow_pickle=False)
-        names = np.load(name_file, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: {part} labels cannot be read: {error}") from None
-    ids = [n.decode() if isinstance(n, bytes) else str(n) for n in names.reshape(-1)]
-    if one_hot.ndim != 2 or one_hot.shape[1] != n_classes:
-        raise UserError(f"{label_file} has shape {one_hot.shape}, expected [n, {n_classes}]")
-    if len(one_hot) != len(ids):
-        raise UserError(f"{label_file} has {len(one_hot)} rows, {name_file} has {len(ids)}")
-    return ids, one_hot.argmax(axis=1)
-
-
-def _read_sequences(path: Path, ids: np.ndarray) -> RawModality:
-    if not path.exists():
-        raise UserError(f"feature file {path} does not exist")
-    try:
-        with h5py.File(path, "r") as file:
-            absent = [utt_id for utt_id in ids if utt_id not in file]
-            if absent:
-                raise UserError(f"{path} lacks {len(absent)} utterance(s): {shorten(absent)}")
-            arrays = [np.asarray(file[utt_id][()], np.float32) for utt_id in ids]
-    except OSError as error:
-        raise UserError(f"{path} is not an HDF5 file: {error}") from None
-    arrays = [a[None] if a.ndim == 1 else a for a in arrays]
-    bad = [
-        i
-        for i, a in zip(ids, arrays, strict=True)
-        if a.ndim != 2 or a.shape[1:] != arrays[0].shape[1:]
-    ]
-    if bad:
-        raise UserError(
-            f"{path}: expected [T, {arrays[0].shape[-1]}], other shapes at {shorten(bad)}"
-        )
-    lengths = np.array([len(a) for a in arrays])
-    return feature_dir.check_modality(np.concatenate(arrays), lengths, ids, str(path))
-
-
-def main() -> int:
-    parser = cli.Parser(
-        prog="python -m mmer_jax.data.layouts.mmin",
-        description="Convert a release of MMIN or IF-MMIN into a feature directory.",
+def main(arguments: list[str] | None = None) -> int:
+    parser = command.parser(
+        "mmin", "Convert a release of MMIN or IF-MMIN into a feature directory."
     )
-    parser.add_argument("root", type=Path)
-    parser.add_argument("out", type=Path)
-    args = parser.parse_args()
-
-    def command() -> None:
-        import_mmin(args.root, args.out)
-        print(
-            f"wrote {args.out}; train with --config.data.root={args.out} "
-            "--config.data.label=emotion4 --config.data.splits=session_speaker"
-        )
-
-    return cli.exit_status(command)
+    args = parser.parse_args(arguments)
+    return command.run(
+        args,
+        lambda: import_mmin(args.root, args.out, missing=args.missing),
+        "--config.data.label=emotion4 --config.data.splits=session_speaker",
+    )
 
 
 if __name__ == "__main__":
