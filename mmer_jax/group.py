@@ -75,7 +75,6 @@ class GroupTraining:
     def _train(self, reporter: Reporter, stop: StopRequest) -> Trained:
         done = self.checkpoints.latest()
         self.log.rewind(self.group.name, done)
-        reporter.skip(done)
         if done:
             reporter.say(f"group {self.group.name}: resuming after {done} epochs")
         earlier: dict[str, Params] = {}  # shapes only, until the checkpoint's are loaded
@@ -83,6 +82,7 @@ class GroupTraining:
         state = None
         for index, stage in enumerate(self.stages):
             until = before + n_epochs(stage)
+            reporter.skip(stage.name, min(max(done - before, 0), n_epochs(stage)))
             programs = self.experiment.programs(self.point, stage)
             data = self.arrays.trial_data(index)
             if done <= before:

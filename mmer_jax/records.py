@@ -2,12 +2,14 @@
 
 import json
 import os
+import statistics
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from mmer_jax.errors import UserError, is_disk_full
@@ -101,13 +103,18 @@ class NotedProgress(Progress):
 
 
 class Reporter:
-    """Progress for a person: a live bar in a terminal, otherwise one line per epoch."""
+    """Progress for a person: a live bar in a terminal, otherwise one line per epoch.
 
-    def __init__(self, console: Console, total_epochs: int):
+    Args:
+      console: where to.
+      epochs: stage -> how many are to be trained, of all groups together.
+      done: how many epochs earlier runs have finished besides.
+    """
+
+    def __init__(self, console: Console, epochs: Mapping[str, int], done: int = 0):
         self.console = console
-        self._total = total_epochs
-        self._done = 0
-        self._timed: list[float] = []
+        self._left = Counter(epochs)
+        self._seconds: dict[str, list[float]] = {}  # of each stage's epochs
         self._group = ""
         self._progress: NotedProgress | None = None
         if console.is_terminal:
@@ -115,11 +122,11 @@ class Reporter:
                 TextColumn("[bold]{task.description}"),
                 BarColumn(bar_width=30),
                 MofNCompleteColumn(),
-                TextColumn("epochs, ETA"),
-                TimeRemainingColumn(elapsed_when_finished=True),
+                TextColumn("epochs, ETA {task.fields[eta]}"),
                 console=console,
             )
-            self._task = self._progress.add_task("compiling", total=total_epochs)
+            total = done + self._left.total()
+            self._task = self._progress.add_task("compiling", total=total, completed=done, eta="-")
 
     def __enter__(self) -> "Reporter":
         if self._progress is not None:
@@ -137,24 +144,27 @@ class Reporter:
         """What follows belongs to group `number` of `count`."""
         self._group = f"group {number}/{count} " if count > 1 else ""
 
-    def skip(self, epochs: int) -> None:
-        """Epochs that an earlier run has done."""
-        self._done += epochs
+    def skip(self, stage: str, epochs: int) -> None:
+        """Epochs of a stage that an earlier run has done."""
+        self._left[stage] -= epochs
         if self._progress is not None:
-            self._progress.update(self._task, completed=self._done)
+            self._progress.advance(self._task, epochs)
 
     def epoch(self, stage: str, epoch: int, of: int, note: str, seconds: float) -> None:
         """One more epoch is done."""
-        self._done += 1
-        self._timed.append(seconds)
+        self._left[stage] -= 1
+        self._seconds.setdefault(stage, []).append(seconds)
+        eta = time.strftime("%H:%M:%S", time.gmtime(self._seconds_left(stage)))
         if self._progress is not None:
+            self._progress.advance(self._task)
             self._progress.update(
-                self._task,
-                description=f"{self._group}{stage} {epoch}/{of}",
-                completed=self._done,
+                self._task, description=f"{self._group}{stage} {epoch}/{of}", eta=eta
             )
             self._progress.note = note
             return
-        recent = sorted(self._timed[-5:])[len(self._timed[-5:]) // 2]
-        left = time.strftime("%H:%M:%S", time.gmtime(recent * (self._total - self._done)))
-        self.say(f"{self._group}{stage} epoch {epoch}/{of}  {note}  ETA {left}")
+        self.say(f"{self._group}{stage} epoch {epoch}/{of}  {note}  ETA {eta}")
+
+    def _seconds_left(self, stage: str) -> float:
+        """Each stage at its own pace, of its last five epochs; one not seen yet at `stage`'s."""
+        pace = {name: statistics.median(times[-5:]) for name, times in self._seconds.items()}
+        return sum(left * pace.get(name, pace[stage]) for name, left in self._left.items())

@@ -12,6 +12,7 @@ import csv
 import io
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -123,14 +124,17 @@ def _train(
     )
     log = MetricsLog(workdir, tensorboard=experiment.config.log.tensorboard)
 
-    def epochs(these: Sequence[Group]) -> int:
-        return sum(n_epochs(s) for g in these for s in experiment.stages(g.trials[0].point))
+    def epochs(these: Sequence[Group]) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for group in these:
+            found.update({s.name: n_epochs(s) for s in experiment.stages(group.trials[0].point)})
+        return found
 
-    total = max(epochs(groups), epochs(pending))
+    left = epochs(pending)
+    done = max(0, epochs(groups).total() - left.total())
     is_sweep = len({trial.point.number for group in groups for trial in group.trials}) > 1
-    with StopRequest() as stop, Reporter(console, total) as reporter:
+    with StopRequest() as stop, Reporter(console, left, done) as reporter:
         reporter.say(about)
-        reporter.skip(total - epochs(pending))
         for number, group in enumerate(pending):
             reporter.of_group(number + 1, len(pending))
             GroupTraining(experiment, group, workdir, log, keep_going=is_sweep).run(reporter, stop)

@@ -1,8 +1,11 @@
 """What a run writes down: metrics.jsonl after a resume, files that are replaced as a whole."""
 
+import io
 import json
 
-from mmer_jax.records import MetricsLog, write_atomically
+from rich.console import Console
+
+from mmer_jax.records import MetricsLog, Reporter, write_atomically
 
 
 def test_resuming_drops_what_the_checkpoint_has_not_seen(tmp_path):
@@ -21,3 +24,14 @@ def test_a_file_is_replaced_as_a_whole(tmp_path):
     write_atomically(path, "one")
     write_atomically(path, "two")
     assert path.read_text() == "two" and list(tmp_path.iterdir()) == [path]
+
+
+def test_each_stage_is_expected_at_its_own_pace():
+    text = io.StringIO()
+    reporter = Reporter(Console(file=text, width=100), {"teacher": 6, "student": 4})
+    reporter.skip("teacher", 2)
+    for seconds in (10.0, 10.0):
+        reporter.epoch("teacher", 1, 3, "", seconds)
+    reporter.epoch("student", 1, 2, "", 100.0)
+    etas = [line.rsplit(" ", 1)[1] for line in text.getvalue().splitlines()]
+    assert etas == ["00:01:10", "00:01:00", "00:05:20"]  # 2 · 10 s and 3 · 100 s are left
