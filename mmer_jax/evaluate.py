@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from mmer_jax import metrics
+from mmer_jax import metrics, recall
 from mmer_jax.checkpoint import Finished, load_final
 from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.noise import NoiseDraw
@@ -38,7 +38,7 @@ def evaluate_trials(
       workdir: parameters are read from it; invariants.npz is written to it.
     """
     patterns = needed_patterns(conditions)
-    stage = experiment.stages(trials[0].point)[-1]
+    *before, stage = experiment.stages(trials[0].point)
     programs = experiment.programs(trials[0].point, stage)
     results: list[Result] = []
     for group in dict.fromkeys(done[trial.key].group for trial in trials):
@@ -53,6 +53,14 @@ def evaluate_trials(
             tests = [fold.test for fold in arrays.folds]
             rows = arrays.evaluation_tables(tests)
             data = arrays.trial_data(0)
+            if stage.recalls:
+                earlier = {first.name: trained[first.name] for first in before}
+                made_by = data._asdict() | {"earlier": earlier}
+                places = [(group, int(position)) for position in index]
+                found = recall.load(
+                    workdir, places, made_by, stage, experiment.corpus.spec, arrays.known_ids()
+                )
+                data = programs.remember(data, earlier, jax.tree.map(arrays.on_trials, found))
             outputs = {
                 draw: programs.predict(
                     params, data, experiment.feed, rows, patterns, experiment.noise(draw)
@@ -69,16 +77,17 @@ def evaluate_trials(
                     method=experiment.config.method,
                 )
             if stage.imagine and any(c.protocol == "pattern" for c in conditions):
-                results += _imagination(experiment, stage, programs, part, trained, data, rows)
+                results += _imagination(experiment, stage, programs, arrays, trained, data, rows)
             if trials[0] in part:
                 _save_invariants(workdir, experiment, programs, params, data, rows, tests[0])
     return results
 
 
-def _imagination(experiment, stage, programs, trials, trained, data, rows) -> list[Result]:
+def _imagination(experiment, stage, programs, arrays, trained, data, rows) -> list[Result]:
     """How much of the variance of what is missing is imagined, by pattern."""
     corpus, size = experiment.corpus, experiment.config.eval.batch_size
-    data = programs.prepare(trained, data, experiment.feed, size, len(corpus))
+    known = arrays.known()
+    data = programs.prepare(trained, data, experiment.feed, size, len(corpus), known)
     shares = programs.imagination(trained[stage.name], data, experiment.feed, rows)
     return [
         Result(
@@ -93,7 +102,7 @@ def _imagination(experiment, stage, programs, trials, trained, data, rows) -> li
             value=f"{share:.6f}",
             n=len(experiment.folds[trial.fold].test),
         )
-        for trial, by_pattern in zip(trials, shares, strict=False)  # the others only pad
+        for trial, by_pattern in zip(arrays.trials, shares, strict=False)  # the others only pad
         for pattern, share in zip(programs.patterns, by_pattern, strict=True)
         if np.isfinite(share)  # not where the corpus itself lacks what the pattern takes away
     ]

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from mmer_jax import mesh as mesh_lib
+from mmer_jax import recall
 from mmer_jax.checkpoint import GroupCheckpoints
 from mmer_jax.errors import UserError
 from mmer_jax.experiment import Experiment, GroupArrays
@@ -58,6 +59,7 @@ class GroupTraining:
         self.initial = initial_params(
             self.init_from, group.trials, [stage.name for stage in self.stages]
         )
+        self.workdir = workdir
         self.checkpoints = GroupCheckpoints(workdir, group.name, [t.key for t in group.trials])
         self.keep_going, self._told = keep_going, False
         self.saved_at = time.monotonic()
@@ -66,6 +68,7 @@ class GroupTraining:
         """Train all stages and store what they end with."""
         try:
             trained = self._train(reporter, stop)
+            self._keep_databases(trained.params)
             self.checkpoints.save_final(
                 trained.params, trained.validation_score, trained.best_epoch
             )
@@ -98,6 +101,7 @@ class GroupTraining:
                     self.experiment.feed,
                     self.arrays.batch_size,
                     len(self.experiment.corpus),
+                    self.arrays.known(),
                 )
                 state = self._train_stage(
                     stage, programs, state, data, earlier, before, max(done, before), reporter, stop
@@ -108,6 +112,18 @@ class GroupTraining:
         count = len(self.group.trials)
         scores, epochs = np.asarray(state.best_score), np.asarray(state.best_epoch)
         return Trained(earlier, scores[:count], epochs[:count])
+
+    def _keep_databases(self, params: dict[str, Params]) -> None:
+        """What predictions of the last stage will search, into the workdir."""
+        index, stage = len(self.stages) - 1, self.stages[-1]
+        if not stage.recalls:
+            return
+        earlier = {s.name: params[s.name] for s in self.stages[:-1]}
+        programs, data = self.experiment.programs(self.point, stage), self.arrays.trial_data(index)
+        database = programs.database(earlier, data, self.arrays.known())
+        data = programs.remember(data, earlier, database)
+        if database is not None:
+            recall.save(self.workdir, self.group.name, data, self.arrays.known_ids())
 
     def _from_initial(self, stage: str, state: TrainState) -> TrainState:
         """A fresh state, with the parameters of `train.init_from` where it has the stage."""
