@@ -193,9 +193,16 @@ class RAMER:
             return jnp.zeros(shape)
         database = batch.constants["database"]
         fills = fill(database["hidden"], database["present"], batch.frozen["neighbours"])
-        asks = jnp.where(batch.available, batch.frozen["similarity"][None], -jnp.inf)
-        asks = jnp.argmax(asks, axis=-1)  # [K, B]: the modality whose list counts
-        return fills[jnp.arange(asks.shape[1])[None], asks]
+        return _of_list(fills, self.asking(batch))
+
+    def asking(self, batch: Batch) -> Int[Array, "K B"]:
+        """The modality whose list counts under each pattern."""
+        similarity = jnp.where(batch.available, batch.frozen["similarity"][None], -jnp.inf)
+        return jnp.argmax(similarity, axis=-1)
+
+    def chosen(self, batch: Batch) -> Int[Array, "K B k"]:
+        """The neighbours under each pattern."""
+        return _of_list(batch.frozen["neighbours"], self.asking(batch))
 
     def slots(self, batch: Batch) -> Float[Array, "K B M h"]:
         """The hidden states that the classifier reads: own, noisy or retrieved ones."""
@@ -241,6 +248,11 @@ def fill(
     counts = (neighbours >= 0)[..., None] & present[neighbours]
     total = jnp.sum(jnp.where(counts[..., None], hidden[neighbours], 0.0), axis=-3)
     return total / jnp.maximum(_norm(total), 1e-12)
+
+
+def _of_list(lists: Array, which: Int[Array, "K B"]) -> Array:
+    """[B, M, ...] of M lists -> [K, B, ...] of one of them."""
+    return lists[jnp.arange(which.shape[1])[None], which]
 
 
 def _norm(x):
