@@ -22,6 +22,11 @@ def get_config():
     c.quirks.drop_first = False  # True: the first hit is never used, as released
     c.quirks.normalize_query = True  # False: hidden states of any norm are compared, as released
     c.stages.ramer_base = stage(learning_rate=5e-4, encoder_dropout=0.1, dropout=0.3)
-    c.stages.ramer = stage(learning_rate=1e-3, dropout=0.3)
+    c.stages.ramer = stage(
+        learning_rate=1e-3,
+        dropout=0.3,
+        encoder_dropout=0.1,
+        refresh_epochs=0,  # n: encoders train on, and the database is made anew after n epochs
+    )
     c.lock()
     return c

@@ -274,8 +274,9 @@ def check_values(config: ConfigDict) -> None:
             ("weight_decay", 0, None),
             ("learning_rate", 0, None),
             ("clip", 0, None),
+            ("refresh_epochs", 0, None),
         ):
-            value = settings[key]
+            value = settings.get(key, 0)
             if value < low or (high is not None and value >= high):
                 below = "" if high is None else f" and below {high}"
                 raise UserError(f"stages.{name}.{key} is {value}; expected at least {low}{below}")

@@ -38,7 +38,8 @@ def evaluate_trials(
       workdir: parameters are read from it; invariants.npz is written to it.
     """
     patterns = needed_patterns(conditions)
-    *before, stage = experiment.stages(trials[0].point)
+    stages = experiment.stages(trials[0].point)
+    stage = stages[-1]
     programs = experiment.programs(trials[0].point, stage)
     results: list[Result] = []
     for group in dict.fromkeys(done[trial.key].group for trial in trials):
@@ -50,11 +51,11 @@ def evaluate_trials(
             index = np.array([done[trial.key].position for trial in part])
             trained = jax.tree.map(lambda leaf, i=index, a=arrays: a.on_trials(leaf[i]), stored)
             params = trained[stage.name]
+            earlier = {n: trained[n] for n in recall.needed(stages) if n in trained}
             tests = [fold.test for fold in arrays.folds]
             rows = arrays.evaluation_tables(tests)
             data = arrays.trial_data(0)
             if stage.recalls:
-                earlier = {first.name: trained[first.name] for first in before}
                 made_by = data._asdict() | {"earlier": earlier}
                 places = [(group, int(position)) for position in index]
                 found = recall.load(
@@ -77,18 +78,18 @@ def evaluate_trials(
                     method=experiment.config.method,
                 )
             if stage.imagine and any(c.protocol == "pattern" for c in conditions):
-                results += _imagination(experiment, stage, programs, arrays, trained, data, rows)
+                results += _imagination(experiment, programs, arrays, earlier, params, data, rows)
             if trials[0] in part:
                 _save_invariants(workdir, experiment, programs, params, data, rows, tests[0])
     return results
 
 
-def _imagination(experiment, stage, programs, arrays, trained, data, rows) -> list[Result]:
+def _imagination(experiment, programs, arrays, earlier, params, data, rows) -> list[Result]:
     """How much of the variance of what is missing is imagined, by pattern."""
     corpus, size = experiment.corpus, experiment.config.eval.batch_size
     known = arrays.known()
-    data = programs.prepare(trained, data, experiment.feed, size, len(corpus), known)
-    shares = programs.imagination(trained[stage.name], data, experiment.feed, rows)
+    data = programs.prepare(earlier, data, experiment.feed, size, len(corpus), known)
+    shares = programs.imagination(params, data, experiment.feed, rows)
     return [
         Result(
             method=experiment.config.method,

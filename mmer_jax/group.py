@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mmer_jax import mesh as mesh_lib
@@ -93,16 +94,9 @@ class GroupTraining:
             else:
                 state = jax.eval_shape(programs.init, data.key, earlier)
                 if done <= until:
-                    state, earlier = self._restore(done, state, earlier)
+                    given = earlier | ({stage.name: state.params} if stage.refresh_epochs else {})
+                    state, earlier = self._restore(done, state, given)
             if done < until:
-                data = programs.prepare(
-                    earlier,
-                    data,
-                    self.experiment.feed,
-                    self.arrays.batch_size,
-                    len(self.experiment.corpus),
-                    self.arrays.known(),
-                )
                 state = self._train_stage(
                     stage, programs, state, data, earlier, before, max(done, before), reporter, stop
                 )
@@ -116,13 +110,11 @@ class GroupTraining:
     def _keep_databases(self, params: dict[str, Params]) -> None:
         """What predictions of the last stage will search, into the workdir."""
         index, stage = len(self.stages) - 1, self.stages[-1]
-        if not stage.recalls:
-            return
-        earlier = {s.name: params[s.name] for s in self.stages[:-1]}
+        earlier = {name: params[name] for name in recall.needed(self.stages)}
         programs, data = self.experiment.programs(self.point, stage), self.arrays.trial_data(index)
-        database = programs.database(earlier, data, self.arrays.known())
-        data = programs.remember(data, earlier, database)
+        database = programs.database(earlier, data, self.arrays.known()) if stage.recalls else None
         if database is not None:
+            data = programs.remember(data, earlier, database)
             recall.save(self.workdir, self.group.name, data, self.arrays.known_ids())
 
     def _from_initial(self, stage: str, state: TrainState) -> TrainState:
@@ -149,22 +141,43 @@ class GroupTraining:
         self, stage, programs, state: TrainState, data, earlier, before, done, reporter, stop
     ) -> TrainState:
         """Epochs `done` to the end of the stage, counted from the first stage's first."""
-        batch = stage.settings.batch_size
+        batch, every = stage.settings.batch_size, stage.refresh_epochs
+        if every and stage.name not in earlier:
+            earlier = self._refreshed(stage, earlier, state)
+        prepared = self._prepare(programs, earlier, data)
         validation = self.arrays.evaluation_tables([f.validation for f in self.arrays.folds])
         for number in range(done, before + n_epochs(stage)):
             epoch = number - before
+            if every and epoch and epoch % every == 0:
+                earlier = self._refreshed(stage, earlier, state)
+                prepared = self._prepare(programs, earlier, data)
             tick = time.monotonic()
             orders = [
                 epoch_order(fold.train, batch, seed=trial.seed, epoch=number)
                 for trial, fold in zip(self.group.trials, self.arrays.folds, strict=True)
             ]
             state, record = programs.train_epoch(
-                state, data, self.experiment.feed, self.arrays.tables(orders), validation, epoch
+                state, prepared, self.experiment.feed, self.arrays.tables(orders), validation, epoch
             )
             record = {k: np.asarray(v)[: len(self.group.trials)] for k, v in record.items()}
             self._log(stage, epoch, number + 1, record, time.monotonic() - tick, reporter)
             self._checkpoint(number + 1, state, earlier, stop)
         return state
+
+    def _prepare(self, programs, earlier, data):
+        experiment, arrays = self.experiment, self.arrays
+        return programs.prepare(
+            earlier,
+            data,
+            experiment.feed,
+            arrays.batch_size,
+            len(experiment.corpus),
+            arrays.known(),
+        )
+
+    def _refreshed(self, stage, earlier, state: TrainState) -> dict[str, Params]:
+        """`earlier` with what the stage's parameters are now; copied, because epochs donate them."""
+        return earlier | {stage.name: jax.tree.map(jnp.copy, state.params)}
 
     def _checkpoint(self, epochs_done: int, state, earlier, stop: StopRequest) -> None:
         every = self.experiment.config.checkpoint.every_seconds

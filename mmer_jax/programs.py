@@ -263,9 +263,7 @@ class Programs:
         constants = self._constants(earlier)
         if database is not None:
             constants = constants | {"database": database}
-        return trials._replace(
-            constants=constants, earlier=earlier if self._stage.recalls else {}
-        )
+        return trials._replace(constants=constants, earlier=earlier if self._stage.recalls else {})
 
     def _joined(self, parts, n_rows: int):
         """Leaves [S, T, B, ...] of each part -> [T, n_rows, ...]."""

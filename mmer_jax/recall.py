@@ -1,7 +1,7 @@
 """What predictions of a stage that recalls need beside its parameters, kept in the workdir.
 
 That is the parameters of the stages before it, which checkpoints/final/ has, and the database of
-each trial: what these say of its training rows and of the unlabelled ones.
+each trial: what `prepare` says of its training rows and of the unlabelled ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +21,12 @@ Place = tuple[str, int]  # group of trials, position in it
 
 # All that the hidden states of a trial depend on, but for features.
 ENCODER = ("earlier", "mean", "std", "clip")
+
+
+def needed(stages: Sequence[Stage]) -> list[str]:
+    """The stages whose parameters `prepare` of the last one is given."""
+    *before, last = stages
+    return [stage.name for stage in (*before, *([last] if last.refresh_epochs else []))]
 
 
 def save(workdir: Path, group: str, trials: TrialData, ids: Sequence[list[str]]) -> None:
@@ -73,7 +79,9 @@ def load(
         )
         found.append(stored)
     longest = max(len(stored.ids) for stored in found)
-    rows = [_filled(np.full(len(stored.ids), OTHER, np.int32), longest, FILLING) for stored in found]
+    rows = [
+        _filled(np.full(len(stored.ids), OTHER, np.int32), longest, FILLING) for stored in found
+    ]
     arrays = [
         {name: _filled(x, longest, 0) for name, x in stored.arrays.items()} for stored in found
     ]

@@ -21,7 +21,7 @@ from mmer_jax.data.normalize import load_statistics
 from mmer_jax.errors import UserError, shorten
 from mmer_jax.methods import make_stages
 from mmer_jax.methods.stage import Stage
-from mmer_jax.recall import Place
+from mmer_jax.recall import Place, needed
 from mmer_jax.recall import load as load_databases
 from mmer_jax.sweep import Overrides
 from mmer_jax.trials import parse_key
@@ -75,9 +75,10 @@ def load_trained(
     chosen = _select(keys, "fold", folds, workdir)
     chosen = _select(chosen, "seed", seeds, workdir)
     config = from_flat({**values, **overrides})
-    *before, stage = make_stages(config, spec)
-    names = [s.name for s in before] if stage.recalls else []
-    members, places, stored = _parameters(workdir, [*names, stage.name], chosen)
+    stages = make_stages(config, spec)
+    stage = stages[-1]
+    names = needed(stages) if stage.recalls else []
+    members, places, stored = _parameters(workdir, {*names, stage.name}, chosen)
     statistics, (label_mean, label_std) = load_statistics(workdir, spec.names)
     of = [member.fold for member in members]
     clip = np.full(len(members), config.data.clip_std or np.inf, np.float32)
@@ -138,7 +139,7 @@ def _select(
 
 
 def _parameters(
-    workdir: Path, stages: Sequence[str], keys: dict[Member, str]
+    workdir: Path, stages: set[str], keys: dict[Member, str]
 ) -> tuple[tuple[Member, ...], list[Place], Weights]:
     """(members, where they are, best parameters [E, ...] by stage), group after group."""
     done = finished_trials(workdir)

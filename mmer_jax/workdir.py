@@ -40,9 +40,7 @@ def locked(workdir: Path) -> Iterator[None]:
         yield
 
 
-def claim(
-    workdir: Path, config, corpus: Corpus, unlabelled: Corpus | None = None, **more
-) -> None:
+def claim(workdir: Path, config, corpus: Corpus, unlabelled: Corpus | None = None, **more) -> None:
     """Make `workdir` this configuration's, or refuse if it is another's.
 
     Args:

@@ -42,9 +42,7 @@ def read_unlabelled(roots: tuple[str, ...], corpus: Corpus) -> Corpus | None:
         known |= set(found)
         ids += found
         parts.append(raw)
-    raw = {
-        m.name: _joined(m, [part[m.name] for part in parts]) for m in corpus.spec.modalities
-    }
+    raw = {m.name: _joined(m, [part[m.name] for part in parts]) for m in corpus.spec.modalities}
     present = np.stack([modality.finite_rows() for modality in raw.values()], axis=1)
     labels = np.full(len(ids), -1 if corpus.spec.is_classification else np.nan)
     return dataclasses.replace(

@@ -9,7 +9,8 @@ holds the hidden states of the training utterances and of any number of unlabell
 lack modalities. Each modality of an utterance asks for its nearest neighbours; where several are
 available the list counts whose last similarity is the highest. A missing slot is filled with the
 normalised sum of the neighbours' hidden states in that modality. Stage 2 trains a classifier on
-the filled slots under all patterns; encoders and database stay as they are.
+the filled slots under all patterns. Encoders and database stay as they are; with
+stages.ramer.refresh_epochs the encoders train on and the database is made anew after so many epochs.
 
 Neighbours depend on an utterance and on nothing else, so that every pattern chooses among M lists.
 A slot that no neighbour has is zero, as is every missing slot without any neighbour.
@@ -134,22 +135,21 @@ class RAMER:
         self.k, self.retrieval = config.model.neighbours, config.model.retrieval
         self.drop_first = config.quirks.drop_first
         self.normalize_query = config.quirks.normalize_query
+        self.trains_encoders = config.stages.ramer.refresh_epochs > 0
 
     def init(self, key, earlier):
-        del earlier
         width = len(self.names) * self.hidden.size
         variables = self.classifier.init(key, jnp.zeros((1, width)))
-        return {"classifier": variables["params"], "statistics": variables["statistics"]}
+        params = {"classifier": variables["params"], "statistics": variables["statistics"]}
+        return params | (_encoders(earlier) if self.trains_encoders else {})
 
-    # ---- the frozen base model and the database ----
+    # ---- the base model and the database ----
 
     def prepare(self, earlier: dict[str, Params], batch: Batch) -> dict[str, Array]:
-        hidden = self.hidden(earlier["ramer_base"], batch)
-        return {"hidden": hidden, "present": batch.present}
+        return {"hidden": self.hidden(_encoders(earlier), batch), "present": batch.present}
 
     def constants(self, earlier: dict[str, Params]) -> dict[str, Params]:
-        base = earlier["ramer_base"]
-        return {"base": {n: p for n, p in base.items() if n.startswith("encoder_")}}
+        return {"encoders": _encoders(earlier)}
 
     def relate(self, batch: Batch) -> dict[str, Array]:
         """Of each modality its neighbours' places [B, M, k], -1: none, and the last similarity."""
@@ -204,14 +204,19 @@ class RAMER:
         """The neighbours under each pattern."""
         return _of_list(batch.frozen["neighbours"], self.asking(batch))
 
-    def slots(self, batch: Batch) -> Float[Array, "K B M h"]:
+    def slots(self, params, batch: Batch, dropout=None, key=None) -> Float[Array, "K B M h"]:
         """The hidden states that the classifier reads: own, noisy or retrieved ones."""
-        filled = jnp.where(batch.available.any(axis=-1)[..., None, None], self.retrieved(batch), 0.0)
+        keys = (None, None) if key is None else jax.random.split(key)
+        encoders, own = batch.constants["encoders"], batch.frozen["hidden"]
+        if self.trains_encoders:
+            encoders, own = params, self.hidden(params, batch, None, dropout, keys[0])
+        filled = jnp.where(
+            batch.available.any(axis=-1)[..., None, None], self.retrieved(batch), 0.0
+        )
         if batch.noisy is not None:
-            noisy = self.own(self.hidden(batch.constants["base"], batch, batch.noisy))[None]
-            filled = jnp.where(batch.present[None, ..., None], noisy, filled)
-        own = self.own(batch.frozen["hidden"])[None]
-        return jnp.where(batch.available[..., None], own, filled)
+            noisy = self.hidden(encoders, batch, batch.noisy, dropout, keys[1])
+            filled = jnp.where(batch.present[None, ..., None], self.own(noisy)[None], filled)
+        return jnp.where(batch.available[..., None], self.own(own)[None], filled)
 
     def classify(self, params, slots, dropout=None, weights=None, key=None):
         variables = {"params": params["classifier"], "statistics": params["statistics"]}
@@ -221,19 +226,27 @@ class RAMER:
         )
 
     def loss(self, params, batch: Batch, key, hyper):
-        weights = batch.pattern_weights
-        logits, updated = self.classify(params, self.slots(batch), hyper["dropout"], weights, key)
+        keys, weights = jax.random.split(key), batch.pattern_weights
+        dropout = hyper["encoder_dropout"] if self.trains_encoders else None
+        slots = self.slots(params, batch, dropout, keys[0])
+        logits, updated = self.classify(params, slots, hyper["dropout"], weights, keys[1])
         task = mean_over_patterns(task_losses(logits, batch.labels), weights)
         return task, {"task": task, "statistics": updated["statistics"]}
 
     def predict(self, params, batch: Batch):
-        return self.classify(params, self.slots(batch))[0]
+        return self.classify(params, self.slots(params, batch))[0]
 
     def imagined(self, params, batch: Batch):
         del params
         own = self.own(batch.frozen["hidden"])[None]
         retrieved = self.retrieved(batch)
         return retrieved, jnp.broadcast_to(own, retrieved.shape)
+
+
+def _encoders(earlier: dict[str, Params]) -> Params:
+    """The encoders as they are by now."""
+    trained = earlier.get("ramer", earlier["ramer_base"])
+    return {name: p for name, p in trained.items() if name.startswith("encoder_")}
 
 
 def fill(
@@ -299,6 +312,7 @@ def stages(config, spec: CorpusSpec) -> tuple[Stage, ...]:
             constants=model.constants,
             relate=None if model.retrieval == "none" else model.relate,
             recalls=True,
+            refresh_epochs=config.stages.ramer.refresh_epochs,
             imagine=model.imagined,
         ),
     )

@@ -73,6 +73,9 @@ class Stage:
         Zeros fill up. None: utterances are not related.
       recalls: `predict` reads batch.frozen or batch.constants. Then `prepare` and `relate` are
         asked about new utterances, too, for which the database is kept in the workdir.
+      refresh_epochs: after every so many of its epochs `prepare` and `relate` are asked again, with
+        the parameters that the stage has by then as earlier[name], which are its first ones until
+        then. Predictions have a database by its best parameters. 0: never, and no earlier[name].
       imagine: (params, batch) -> what is imagined and the teacher's answer, [K, B, M, h] each, of
         which the slots count that a pattern takes away; None where nothing is imagined.
       invariants: (params, batch) -> [B, M, h] modality-invariant features of what is present, for
@@ -89,6 +92,7 @@ class Stage:
     constants: Callable[[dict[str, Params]], dict[str, Any]] = lambda earlier: {}
     relate: Callable[[Batch], dict[str, Array]] | None = None
     recalls: bool = False
+    refresh_epochs: int = 0
     imagine: (
         Callable[[Params, Batch], tuple[Float[Array, "K B M h"], Float[Array, "K B M h"]]] | None
     ) = None

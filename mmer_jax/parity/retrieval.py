@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from mmer_jax.config import base
+from mmer_jax.config import base, stage
 from mmer_jax.data.corpus import CorpusSpec, Modality
 from mmer_jax.methods.ramer import RAMER
 from mmer_jax.methods.stage import OTHER, Batch
@@ -44,6 +44,7 @@ def _model(meta, letters, size: int) -> RAMER:
     config.model.neighbours = meta["k"] - meta["drop_first"]
     config.quirks.drop_first = meta["drop_first"]
     config.quirks.normalize_query = meta["normalize_query"]
+    config.stages.ramer = stage(refresh_epochs=0)
     return RAMER(config, CorpusSpec(tuple(Modality(m, size) for m in letters), ("0", "1")))
 
 

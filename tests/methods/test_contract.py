@@ -19,7 +19,13 @@ from mmer_jax.methods import make_stages
 from mmer_jax.methods.stage import Batch, Stage
 from mmer_jax.programs import Programs
 
-METHODS = {"augmentation": augmentation, "mmin": mmin, "ifmmin": ifmmin, "nmer": nmer, "ramer": ramer}
+METHODS = {
+    "augmentation": augmentation,
+    "mmin": mmin,
+    "ifmmin": ifmmin,
+    "nmer": nmer,
+    "ramer": ramer,
+}
 
 
 class Case(NamedTuple):
