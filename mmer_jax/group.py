@@ -176,7 +176,7 @@ class GroupTraining:
         )
 
     def _refreshed(self, stage, earlier, state: TrainState) -> dict[str, Params]:
-        """`earlier` with what the stage's parameters are now; copied, because epochs donate them."""
+        """`earlier` with what the stage's parameters are now: a copy, as epochs donate them."""
         return earlier | {stage.name: jax.tree.map(jnp.copy, state.params)}
 
     def _checkpoint(self, epochs_done: int, state, earlier, stop: StopRequest) -> None:

@@ -1,4 +1,4 @@
-"""What predictions of a retrieving method need: whose rows a database holds, and that it is kept."""
+"""What predictions of a retrieving method need: whose rows a database holds, that it is kept."""
 
 import json
 import shutil
@@ -162,8 +162,9 @@ def test_other_databases_are_refused(root, run, more, tmp_path):
         mmer_jax.load(workdir)
     first.write_bytes(content.replace(b'\\"x0\\"', b'\\"y0\\"'))
     mmer_jax.load(workdir)  # does not know which there were
-    config = small(root, more, eval__protocols=("full",))
+    config = small(root, more)
     with config.unlocked():
+        config.eval.protocols = ("full",)
         config.data.root, config.data.source = str(root), "directory"
         config.data.modalities, config.data.splits, config.data.kfold = NAMES, "kfold", 3
     with pytest.raises(UserError, match="not expected: y0; not there: x0"):

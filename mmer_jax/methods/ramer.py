@@ -10,7 +10,7 @@ lack modalities. Each modality of an utterance asks for its nearest neighbours; 
 available the list counts whose last similarity is the highest. A missing slot is filled with the
 normalised sum of the neighbours' hidden states in that modality. Stage 2 trains a classifier on
 the filled slots under all patterns. Encoders and database stay as they are; with
-stages.ramer.refresh_epochs the encoders train on and the database is made anew after so many epochs.
+stages.ramer.refresh_epochs the encoders train on and the database is made anew after so many.
 
 Neighbours depend on an utterance and on nothing else, so that every pattern chooses among M lists.
 A slot that no neighbour has is zero, as is every missing slot without any neighbour.

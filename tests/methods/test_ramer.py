@@ -1,5 +1,7 @@
 """RAMER's retrieval on a handmade database: who is found, what fills a slot, and when nothing."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,9 +22,20 @@ A, B = 0, 1  # modalities
 SIZE = 8
 
 
-def made(**overrides) -> RAMER:
-    spec = CorpusSpec((Modality("a", 3), Modality("b", 3)), ("x", "y"))
-    return RAMER(shrunk(ramer.get_config(), **overrides), spec)
+class Compiled:
+    """The method on two modalities; what it computes of a batch compiled once."""
+
+    def __init__(self, **overrides):
+        spec = CorpusSpec((Modality("a", 3), Modality("b", 3)), ("x", "y"))
+        model = RAMER(shrunk(ramer.get_config(), **overrides), spec)
+        self.relate = jax.jit(model.relate)
+        self.slots = jax.jit(lambda batch: model.slots({}, batch))
+        self.asking = jax.jit(model.asking)
+
+
+@functools.cache
+def made(**overrides) -> Compiled:
+    return Compiled(**{"model__neighbours": 2} | overrides)
 
 
 def direction(degrees):
@@ -33,31 +46,44 @@ def direction(degrees):
 
 
 def related(model, hidden, database, *, present=None, has=None, row=None, rows=None) -> Batch:
-    """Utterances [n, 2, h] under the patterns {a}, {b}, {a, b} and their neighbours."""
-    n, count = len(hidden), len(database)
-    present = np.ones((n, 2), bool) if present is None else np.array(present)
+    """Utterances [n, 2, h] under the patterns {a}, {b}, {a, b} and their neighbours.
+
+    Both are filled up, so that few programs are compiled.
+    """
+    n, size = max(4, len(hidden)), 64
+    present = _filled(np.ones((len(hidden), 2)) if present is None else present, n, 0) > 0
+    hidden = np.where(present[..., None], _filled(hidden, n, 0), 0)
+    has = _filled(np.ones((len(database), 2)) if has is None else has, size, 0) > 0
+    row = _filled(np.full(len(database), OTHER) if row is None else row, size, FILLING)
+    rows = _filled([] if rows is None else rows, n, -1)
     patterns = np.array([[1, 0], [0, 1], [1, 1]], bool)
     rng = np.random.default_rng(0)
     batch = Batch(
-        features={m: jnp.asarray(rng.normal(size=(n, 3)).astype(np.float32)) for m in "ab"},
+        features={m: rng.normal(size=(n, 3)).astype(np.float32) for m in "ab"},
         lengths={},
-        present=jnp.asarray(present),
-        labels=jnp.zeros(n, jnp.int32),
-        weights=jnp.ones(n),
-        available=jnp.asarray(patterns[:, None] & present[None]),
+        present=present,
+        labels=np.zeros(n, np.int32),
+        weights=np.ones(n, np.float32),
+        available=patterns[:, None] & present[None],
         noisy=None,
-        frozen={"hidden": jnp.asarray(np.where(present[..., None], hidden, 0))},
+        frozen={"hidden": hidden.astype(np.float32)},
         constants={
             "encoders": {},
             "database": {
-                "hidden": jnp.asarray(database),
-                "present": jnp.asarray(np.ones((count, 2), bool) if has is None else has),
-                "row": jnp.asarray(np.full(count, OTHER) if row is None else row, jnp.int32),
+                "hidden": _filled(database, size, 0).astype(np.float32),
+                "present": has,
+                "row": row.astype(np.int32),
             },
         },
-        rows=jnp.asarray(np.full(n, -1) if rows is None else rows, jnp.int32),
+        rows=rows.astype(np.int32),
     )
-    return batch._replace(frozen=batch.frozen | jax.jit(model.relate)(batch))
+    batch = jax.tree.map(jnp.asarray, batch)
+    return jax.tree.map(np.asarray, batch._replace(frozen=batch.frozen | model.relate(batch)))
+
+
+def _filled(x, n, value):
+    x = np.asarray(x)
+    return np.pad(x, [(0, n - len(x))] + [(0, 0)] * (x.ndim - 1), constant_values=value)
 
 
 def pair(a, b):
@@ -66,11 +92,11 @@ def pair(a, b):
 
 
 def test_neighbours_and_what_they_fill():
-    model = made(model__neighbours=2)
+    model = made()
     database = pair([0, 10, 90, 100], [0, 40, 180, 200]) * np.array([1, 2, 3, 4])[:, None, None]
     batch = related(model, pair([8], [190]), database)
     np.testing.assert_array_equal(batch.frozen["neighbours"][0], [[1, 0], [2, 3]])
-    slots = jax.jit(model.slots)({}, batch)[:, 0]
+    slots = model.slots(batch)[:, 0]
     own = pair([8], [190])[0]
     np.testing.assert_allclose(slots[2], own, atol=1e-6)
     # {a}: b from rows 1 and 0; {b}: a from rows 2 and 3: sums of states of their own norms.
@@ -82,22 +108,11 @@ def test_neighbours_and_what_they_fill():
 
 
 def test_the_list_with_the_most_similar_last_neighbour_counts():
-    model = made(model__neighbours=1)
-    spec = CorpusSpec(tuple(Modality(m, 3) for m in "abc"), ("x", "y"))
-    model = RAMER(shrunk(ramer.get_config(), model__neighbours=1), spec)
-    hidden = np.stack([direction([0.0, 0.0])] * 3, axis=1)
-    database = np.stack([direction([5, 60]), direction([80, 2]), direction([0, 90])], axis=1)
-    batch = Batch(
-        features={}, lengths={}, present=jnp.ones((2, 3), bool), labels=jnp.zeros(2, jnp.int32),
-        weights=jnp.ones(2), available=jnp.array([[[True, True, False]] * 2]), noisy=None,
-        frozen={"hidden": jnp.asarray(hidden)},
-        constants={"database": {"hidden": jnp.asarray(database), "present": jnp.ones((2, 3), bool),
-                                "row": jnp.full(2, OTHER)}},
-        rows=jnp.full(2, -1),
-    )  # fmt: skip
-    batch = batch._replace(frozen=batch.frozen | model.relate(batch))
-    np.testing.assert_array_equal(model.asking(batch), [[1, 1]])  # 2° is nearer than 5°
-    np.testing.assert_array_equal(model.chosen(batch)[0], [[1], [1]])
+    model = made()
+    batch = related(model, pair([0], [0]), pair([5, 40, 90, 90], [90, 90, 2, 45]))
+    assert model.asking(batch)[2, 0] == A  # 40° is nearer than 45°, though 2° is than 5°
+    batch = related(model, pair([0], [0]), pair([5, 40, 90, 90], [90, 90, 2, 39]))
+    assert model.asking(batch)[2, 0] == B
 
 
 def test_an_utterance_never_finds_itself():
@@ -105,10 +120,10 @@ def test_an_utterance_never_finds_itself():
     database = pair([0, 10, 20, 30], [0, 10, 20, 30])
     given = {"row": [OTHER, 3, 7, FILLING - 1], "rows": [3, 5]}
     query = pair([10, 10], [10, 10])
-    found = related(made(model__neighbours=2), query, database, **given).frozen["neighbours"]
+    found = related(made(), query, database, **given).frozen["neighbours"]
     np.testing.assert_array_equal(found[0, A], [0, 2])
     np.testing.assert_array_equal(found[1, A], [1, 0])
-    released = made(model__neighbours=2, quirks__drop_first=True)
+    released = made(quirks__drop_first=True)
     found = related(released, query, database, **given).frozen["neighbours"]
     np.testing.assert_array_equal(found[0, A], [0, 2])
     np.testing.assert_array_equal(found[1, A], [0, 2])
@@ -116,12 +131,15 @@ def test_an_utterance_never_finds_itself():
 
 def test_released_similarities_grow_with_the_norm():
     """And hidden states reach the classifier as they are."""
-    database, query = pair([0, 90], [0, 90]), pair([40], [1]) * np.array([9.0, 1.0])[None, :, None]
+    database, query = (
+        pair([0, 50, 120], [0, 5, 180]),
+        pair([20], [1]) * np.array([9, 1])[None, :, None],
+    )
     for normalize, asks in ((True, B), (False, A)):
-        model = made(model__neighbours=1, quirks__normalize_query=normalize)
-        batch = related(model, query.astype(np.float32), database)
+        model = made(quirks__normalize_query=normalize)
+        batch = related(model, query, database)
         assert model.asking(batch)[2, 0] == asks
-        norm = np.linalg.norm(model.slots({}, batch)[0, 0, A])
+        norm = np.linalg.norm(model.slots(batch)[0, 0, A])
         assert norm == pytest.approx(1 if normalize else 9, rel=1e-5)
 
 
@@ -130,7 +148,7 @@ def test_a_database_smaller_than_k():
     batch = related(model, pair([0, 0], [0, 0]), pair([10], [30]), row=[4], rows=[4, 9])
     np.testing.assert_array_equal(batch.frozen["neighbours"][1, A], [0, -1, -1, -1, -1])
     assert (np.asarray(batch.frozen["neighbours"][0]) == -1).all()  # nobody but itself
-    slots = jax.jit(model.slots)({}, batch)
+    slots = model.slots(batch)
     np.testing.assert_allclose(slots[0, 1, B], direction(30), atol=1e-6)
     assert (np.asarray(slots[0, 0, B]) == 0).all()
     assert np.isfinite(slots).all() and np.isneginf(batch.frozen["similarity"][0]).all()
@@ -138,12 +156,12 @@ def test_a_database_smaller_than_k():
 
 def test_what_neighbours_lack_is_absent():
     """A neighbour without the missing modality does not count; if all lack it the slot is zero."""
-    model = made(model__neighbours=2)
+    model = made()
     database = pair([0, 5, 90, 95], [10, 20, 30, 40])
     has = np.array([[1, 0], [1, 1], [1, 0], [1, 0]], bool)
     batch = related(model, pair([1, 92], [0, 0]), database, has=has)
-    np.testing.assert_array_equal(batch.frozen["neighbours"][:, A], [[0, 1], [2, 3]])
-    slots = np.asarray(model.slots({}, batch))
+    np.testing.assert_array_equal(batch.frozen["neighbours"][:2, A], [[0, 1], [2, 3]])
+    slots = np.asarray(model.slots(batch))
     np.testing.assert_allclose(slots[0, 0, B], direction(20), atol=1e-6)
     assert (slots[0, 1, B] == 0).all()
     # Only utterances that have a modality are found by it.
@@ -151,22 +169,23 @@ def test_what_neighbours_lack_is_absent():
 
 
 def test_an_absent_modality_asks_nobody():
-    model = made(model__neighbours=2)
+    model = made()
     database = pair([0, 50], [0, 50])
     batch = related(model, pair([50, 0], [0, 0]), database, present=[[0, 1], [0, 0]])
     assert (np.asarray(batch.frozen["neighbours"][:, A]) == -1).all()
     assert model.asking(batch)[2, 0] == B
-    assert (np.asarray(model.slots({}, batch))[:, 1] == 0).all()  # nothing is there at all
+    assert (np.asarray(model.slots(batch))[:, 1:] == 0).all()  # nothing is there at all
 
 
 def test_no_retrieval_and_random_retrieval():
     database = pair(np.arange(0, 360, 6), np.arange(0, 360, 6))
     query = pair(np.zeros(200), np.zeros(200))
-    batch = related(made(), query, database)
-    slots = made(model__retrieval="none").slots({}, batch)
+    batch = related(made(), query[:4], database)
+    slots = made(model__retrieval="none").slots(batch)
     assert (np.asarray(slots[0, :, B]) == 0).all() and (np.asarray(slots[0, :, A]) != 0).any()
 
-    model, has = made(model__retrieval="random"), np.ones((60, 2), bool)
+    model = made(model__retrieval="random", model__neighbours=5)
+    has = np.ones((60, 2), bool)
     has[30:, A] = False
     drawn = related(model, query, database, has=has, row=np.arange(60), rows=np.arange(200))
     rows = np.asarray(drawn.frozen["neighbours"])
