@@ -19,6 +19,7 @@ def base() -> ConfigDict:
 
     c.data = ConfigDict()
     c.data.root = ""  # the feature directory
+    c.data.unlabelled = ()  # further feature directories, for retrieval databases only
     c.data.source = "records"  # records (TFRecords, built once) | directory | synthetic
     c.data.records_dir = "~/.cache/mmer_jax/records"
     c.data.modalities = ("audio", "text", "visual")  # names of the .npz files, in this order
@@ -123,6 +124,7 @@ INCIDENTAL = (
     "data.records_dir",
     "data.source",
     "data.root",
+    "data.unlabelled",  # their content stands in config.json
     "checkpoint.every_seconds",
     "eval.protocols",
     "eval.rates",
@@ -210,6 +212,7 @@ def check_values(config: ConfigDict) -> None:
         "train.noise": ("none", *NOISES),
         "noise.schedule": SCHEDULES,
         "model.pooling": ("maxpool", "last", "attention"),
+        "model.retrieval": ("nearest", "random", "none"),
         "model.backward_cascade": ("own", "shared", "none"),
         "quirks.cascade_init": ("scaled", "kaiming"),
         "quirks.attention": ("modalities", "batch"),
@@ -236,10 +239,20 @@ def check_values(config: ConfigDict) -> None:
         "synthetic.n_utterances": 1,
         "checkpoint.every_seconds": 0,
         "model.blocks": 1,
+        "model.neighbours": 1,
+        "model.transformer.layers": 1,
+        "model.transformer.heads": 1,
+        "model.transformer.feedforward": 1,
     }
     for key, least in bounds.items():
         if key in values and values[key] < least:  # type: ignore[operator]
             raise UserError(f"{key} is {values[key]}; it must be at least {least}")
+    heads = values.get("model.transformer.heads", 1)
+    if values["model.embedding"] % heads:  # type: ignore[operator]
+        raise UserError(
+            f"model.embedding is {values['model.embedding']}; expected a multiple of "
+            f"model.transformer.heads, {heads}"
+        )
     rates = values["eval.rates"]
     if len(set(rates)) < len(rates) or any(f"{r:.1f}" != f"{r:g}" and r % 1 for r in rates):  # type: ignore
         raise UserError(f"eval.rates is {rates}; expected different rates of one decimal")
@@ -261,8 +274,9 @@ def check_values(config: ConfigDict) -> None:
             ("weight_decay", 0, None),
             ("learning_rate", 0, None),
             ("clip", 0, None),
+            ("refresh_epochs", 0, None),
         ):
-            value = settings[key]
+            value = settings.get(key, 0)
             if value < low or (high is not None and value >= high):
                 below = "" if high is None else f" and below {high}"
                 raise UserError(f"stages.{name}.{key} is {value}; expected at least {low}{below}")

@@ -13,7 +13,7 @@ from mmer_jax.data.corpus import CorpusSpec
 from mmer_jax.data.feed import Resident
 from mmer_jax.data.missing import full_pattern
 from mmer_jax.methods.stage import Stage
-from mmer_jax.programs import TrialData, in_label_units, make_batch
+from mmer_jax.programs import TrialData, in_label_units, make_batch, recalled
 from mmer_jax.trained import Weights
 
 
@@ -45,6 +45,9 @@ def ensemble_outputs(
     pattern = full_pattern(len(spec.modalities))  # all that is present
 
     def one_member(mine: Weights):
+        earlier, constants = mine.get("earlier", {}), {}
+        if stage.recalls:
+            constants = stage.constants(earlier) | {"database": mine.get("database")}
         trial = TrialData(
             key=None,
             mean=mine["mean"],
@@ -55,9 +58,12 @@ def ensemble_outputs(
             rate=None,
             hyper={},
             frozen={},
-            constants={},
+            constants=constants,
         )
         batch = make_batch(spec, resident, trial, rows, rows, pattern)
+        # These are no rows of the training corpus.
+        batch = batch._replace(rows=jnp.full_like(rows, -1))
+        batch = recalled(stage, earlier, batch)
         return in_label_units(spec, stage.predict(mine["params"], batch)[0], trial)
 
     # A CPU is full with one member, whose intermediate results then stay in its cache.

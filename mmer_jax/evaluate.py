@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from mmer_jax import metrics
+from mmer_jax import metrics, recall
 from mmer_jax.checkpoint import Finished, load_final
 from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.noise import NoiseDraw
@@ -51,9 +51,17 @@ def evaluate_trials(
             index = np.array([done[trial.key].position for trial in part])
             trained = jax.tree.map(lambda leaf, i=index, a=arrays: a.on_trials(leaf[i]), stored)
             params = trained[stage.name]
+            earlier = {n: trained[n] for n in recall.needed(stages) if n in trained}
             tests = [fold.test for fold in arrays.folds]
             rows = arrays.evaluation_tables(tests)
             data = arrays.trial_data(0)
+            if stage.recalls:
+                made_by = data._asdict() | {"earlier": earlier}
+                places = [(group, int(position)) for position in index]
+                found = recall.load(
+                    workdir, places, made_by, stage, experiment.corpus.spec, arrays.known_ids()
+                )
+                data = programs.remember(data, earlier, jax.tree.map(arrays.on_trials, found))
             outputs = {
                 draw: programs.predict(
                     params, data, experiment.feed, rows, patterns, experiment.noise(draw)
@@ -71,17 +79,18 @@ def evaluate_trials(
                 )
             has_teacher = {s.name for s in stages} <= trained.keys()  # an import may lack it
             if stage.imagine and has_teacher and any(c.protocol == "pattern" for c in conditions):
-                results += _imagination(experiment, stage, programs, part, trained, data, rows)
+                results += _imagination(experiment, programs, arrays, earlier, params, data, rows)
             if trials[0] in part:
                 _save_invariants(workdir, experiment, programs, params, data, rows, tests[0])
     return results
 
 
-def _imagination(experiment, stage, programs, trials, trained, data, rows) -> list[Result]:
+def _imagination(experiment, programs, arrays, earlier, params, data, rows) -> list[Result]:
     """How much of the variance of what is missing is imagined, by pattern."""
     corpus, size = experiment.corpus, experiment.config.eval.batch_size
-    data = programs.prepare(trained, data, experiment.feed, size, len(corpus))
-    shares = programs.imagination(trained[stage.name], data, experiment.feed, rows)
+    known = arrays.known()
+    data = programs.prepare(earlier, data, experiment.feed, size, len(corpus), known)
+    shares = programs.imagination(params, data, experiment.feed, rows)
     return [
         Result(
             method=experiment.config.method,
@@ -95,7 +104,7 @@ def _imagination(experiment, stage, programs, trials, trained, data, rows) -> li
             value=f"{share:.6f}",
             n=len(experiment.folds[trial.fold].test),
         )
-        for trial, by_pattern in zip(trials, shares, strict=False)  # the others only pad
+        for trial, by_pattern in zip(arrays.trials, shares, strict=False)  # the others only pad
         for pattern, share in zip(programs.patterns, by_pattern, strict=True)
         if np.isfinite(share)  # not where the corpus itself lacks what the pattern takes away
     ]

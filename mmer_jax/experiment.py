@@ -37,10 +37,19 @@ class Experiment:
       folds: of the corpus.
       groups: all groups of trials, finished ones included: the mesh must not depend on what an
         earlier run has done.
+      unlabelled: further utterances, for databases and nothing else.
     """
 
-    def __init__(self, config, corpus: Corpus, folds: list[Fold], groups: Sequence[Group]):
+    def __init__(
+        self,
+        config,
+        corpus: Corpus,
+        folds: list[Fold],
+        groups: Sequence[Group],
+        unlabelled: Corpus | None = None,
+    ):
         self.config, self.corpus, self.folds = config, corpus, folds
+        self.unlabelled = unlabelled
         points = {group.trials[0].point.program_key: group.trials[0].point for group in groups}
         self._stages = {key: make_stages(p.config, corpus.spec) for key, p in points.items()}
         train_rows = [fold.train for fold in folds]
@@ -53,13 +62,17 @@ class Experiment:
             config.mesh.data,
             config.mesh.devices,
         )
-        self.feed = Feed(
+        self.feed = self._feed(corpus)
+        self.unlabelled_feed = None if unlabelled is None else self._feed(unlabelled)
+        self._programs: dict[str, dict[str, Programs]] = {}
+
+    def _feed(self, corpus: Corpus) -> Feed:
+        return Feed(
             corpus,
             self.mesh,
-            placement=config.data.placement,
-            memory_budget=config.data.memory_budget_gb * 2**30,
+            placement=self.config.data.placement,
+            memory_budget=self.config.data.memory_budget_gb * 2**30,
         )
-        self._programs: dict[str, dict[str, Programs]] = {}
 
     def noise(self, draw: NoiseDraw | None) -> Noise | None:
         """A draw's noise of every utterance of the corpus, [N]."""
@@ -110,6 +123,31 @@ class GroupArrays:
     def evaluation_tables(self, rows: list[np.ndarray]) -> np.ndarray:
         """[S, T, B] of each trial's rows, in order."""
         return self.tables([fill_up(r, self.batch_size) for r in rows])
+
+    def known(self) -> list[tuple[Feed, np.ndarray]]:
+        """What databases are made of (`Programs.database`): unlabelled and training rows.
+
+        Tables are as long as the longest of all folds, so that all groups share programs.
+        """
+        experiment, found = self._experiment, []
+        if experiment.unlabelled is not None:
+            every = np.arange(len(experiment.unlabelled))
+            found.append((experiment.unlabelled_feed, self._filled([every] * self._count)))
+        longest = max(len(fold.train) for fold in experiment.folds)
+        train = [fold.train for fold in self.folds]
+        train += [train[-1]] * (self._count - len(train))
+        return [*found, (experiment.feed, self._filled(train, longest))]
+
+    def known_ids(self) -> list[list[str]]:
+        """The ids of each trial's database, in the order of its rows."""
+        experiment = self._experiment
+        more = [] if experiment.unlabelled is None else list(map(str, experiment.unlabelled.ids))
+        return [more + list(map(str, experiment.corpus.ids[fold.train])) for fold in self.folds]
+
+    def _filled(self, rows: list[np.ndarray], longest: int = 0) -> np.ndarray:
+        """[S, T, B] of rows [n] of each trial."""
+        n_batches = -(-max(longest, *map(len, rows)) // self.batch_size)
+        return np.stack([fill_up(r, self.batch_size, n_batches) for r in rows], axis=1)
 
     def trial_data(self, index: int) -> TrialData:
         """What the programs of stage `index` read.

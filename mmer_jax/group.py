@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mmer_jax import mesh as mesh_lib
+from mmer_jax import recall
 from mmer_jax.checkpoint import GroupCheckpoints
 from mmer_jax.errors import UserError
 from mmer_jax.experiment import Experiment, GroupArrays
@@ -58,6 +60,7 @@ class GroupTraining:
         self.initial = initial_params(
             self.init_from, group.trials, [stage.name for stage in self.stages]
         )
+        self.workdir = workdir
         self.checkpoints = GroupCheckpoints(workdir, group.name, [t.key for t in group.trials])
         self.keep_going, self._told = keep_going, False
         self.saved_at = time.monotonic()
@@ -66,6 +69,7 @@ class GroupTraining:
         """Train all stages and store what they end with."""
         try:
             trained = self._train(reporter, stop)
+            self._keep_databases(trained.params)
             self.checkpoints.save_final(
                 trained.params, trained.validation_score, trained.best_epoch
             )
@@ -90,15 +94,9 @@ class GroupTraining:
             else:
                 state = jax.eval_shape(programs.init, data.key, earlier)
                 if done <= until:
-                    state, earlier = self._restore(done, state, earlier)
+                    given = earlier | ({stage.name: state.params} if stage.refresh_epochs else {})
+                    state, earlier = self._restore(done, state, given)
             if done < until:
-                data = programs.prepare(
-                    earlier,
-                    data,
-                    self.experiment.feed,
-                    self.arrays.batch_size,
-                    len(self.experiment.corpus),
-                )
                 state = self._train_stage(
                     stage, programs, state, data, earlier, before, max(done, before), reporter, stop
                 )
@@ -108,6 +106,16 @@ class GroupTraining:
         count = len(self.group.trials)
         scores, epochs = np.asarray(state.best_score), np.asarray(state.best_epoch)
         return Trained(earlier, scores[:count], epochs[:count])
+
+    def _keep_databases(self, params: dict[str, Params]) -> None:
+        """What predictions of the last stage will search, into the workdir."""
+        index, stage = len(self.stages) - 1, self.stages[-1]
+        earlier = {name: params[name] for name in recall.needed(self.stages)}
+        programs, data = self.experiment.programs(self.point, stage), self.arrays.trial_data(index)
+        database = programs.database(earlier, data, self.arrays.known()) if stage.recalls else None
+        if database is not None:
+            data = programs.remember(data, earlier, database)
+            recall.save(self.workdir, self.group.name, data, self.arrays.known_ids())
 
     def _from_initial(self, stage: str, state: TrainState) -> TrainState:
         """A fresh state, with the parameters of `train.init_from` where it has the stage."""
@@ -133,22 +141,43 @@ class GroupTraining:
         self, stage, programs, state: TrainState, data, earlier, before, done, reporter, stop
     ) -> TrainState:
         """Epochs `done` to the end of the stage, counted from the first stage's first."""
-        batch = stage.settings.batch_size
+        batch, every = stage.settings.batch_size, stage.refresh_epochs
+        if every and stage.name not in earlier:
+            earlier = self._refreshed(stage, earlier, state)
+        prepared = self._prepare(programs, earlier, data)
         validation = self.arrays.evaluation_tables([f.validation for f in self.arrays.folds])
         for number in range(done, before + n_epochs(stage)):
             epoch = number - before
+            if every and epoch and epoch % every == 0:
+                earlier = self._refreshed(stage, earlier, state)
+                prepared = self._prepare(programs, earlier, data)
             tick = time.monotonic()
             orders = [
                 epoch_order(fold.train, batch, seed=trial.seed, epoch=number)
                 for trial, fold in zip(self.group.trials, self.arrays.folds, strict=True)
             ]
             state, record = programs.train_epoch(
-                state, data, self.experiment.feed, self.arrays.tables(orders), validation, epoch
+                state, prepared, self.experiment.feed, self.arrays.tables(orders), validation, epoch
             )
             record = {k: np.asarray(v)[: len(self.group.trials)] for k, v in record.items()}
             self._log(stage, epoch, number + 1, record, time.monotonic() - tick, reporter)
             self._checkpoint(number + 1, state, earlier, stop)
         return state
+
+    def _prepare(self, programs, earlier, data):
+        experiment, arrays = self.experiment, self.arrays
+        return programs.prepare(
+            earlier,
+            data,
+            experiment.feed,
+            arrays.batch_size,
+            len(experiment.corpus),
+            arrays.known(),
+        )
+
+    def _refreshed(self, stage, earlier, state: TrainState) -> dict[str, Params]:
+        """`earlier` with what the stage's parameters are now: a copy, as epochs donate them."""
+        return earlier | {stage.name: jax.tree.map(jnp.copy, state.params)}
 
     def _checkpoint(self, epochs_done: int, state, earlier, stop: StopRequest) -> None:
         every = self.experiment.config.checkpoint.every_seconds

@@ -6,7 +6,8 @@ is one program without a word to the host.
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ from mmer_jax.data.corpus import CorpusSpec
 from mmer_jax.data.feed import Feed, Piece, Resident
 from mmer_jax.data.missing import full_pattern, missing_patterns
 from mmer_jax.data.noise import Corruption, Noise, add_noise
-from mmer_jax.methods.stage import Batch, Hyper, Params, Stage
+from mmer_jax.methods.stage import EMPTY, FILLING, OTHER, Batch, Hyper, Params, Stage
 from mmer_jax.optimizer import decay_factor, make_optimizer
 
 
@@ -48,7 +49,8 @@ class TrialData(NamedTuple):
     rate: Float[Array, "T 2"]  # the range that training draws its missing rate from
     hyper: Hyper
     frozen: dict[str, Float[Array, "T N ..."]]
-    constants: dict[str, Array]
+    constants: dict[str, Any]
+    earlier: dict[str, Params] = {}  # for predictions of a stage that recalls
 
 
 def make_batch(
@@ -95,7 +97,17 @@ def make_batch(
         noisy=None if noise is None else noisy,
         frozen={name: tensor[jnp.maximum(rows, 0)] for name, tensor in trial.frozen.items()},
         constants=trial.constants,
+        rows=rows,
     )
+
+
+def recalled(stage: Stage, earlier: dict[str, Params], batch: Batch) -> Batch:
+    """The batch with what a stage that recalls has prepared and related for training rows."""
+    if not stage.recalls:
+        return batch
+    batch = batch._replace(frozen=stage.prepare(earlier, batch))
+    related = stage.relate(batch) if stage.relate else {}
+    return batch._replace(frozen=batch.frozen | related)
 
 
 def in_label_units(spec: CorpusSpec, values: Array, trial: TrialData) -> Array:
@@ -145,6 +157,7 @@ class Programs:
         self._select = jit(self._keep_best, donate_argnums=0)
         # [S, T, B, ...], like the rows they belong to.
         self._prepare = jax.jit(self._prepare_steps)
+        self._relate = jax.jit(self._relate_steps)
         self._predict = jax.jit(self._predict_steps)
         self._invariants = jax.jit(self._invariant_steps)
         self._imagine = jax.jit(self._imagination_steps)
@@ -188,24 +201,80 @@ class Programs:
         feed: Feed,
         batch_size: int,
         n_rows: int,
+        known: Sequence[tuple[Feed, np.ndarray]] = (),
     ) -> TrialData:
-        """`trials` with what the frozen stages say of every row of the corpus."""
-        if not earlier:
+        """`trials` with what the frozen stages say of every row of the corpus.
+
+        Args:
+          known: of a stage that relates, what its database is made of: as of `database`.
+        """
+        if not earlier and self._stage.relate is None:
             return trials
-        n_trials = len(trials.key)
         table = np.arange(-(-n_rows // batch_size) * batch_size, dtype=np.int32)
         steps = np.where(table < n_rows, table, -1).reshape(-1, 1, batch_size)
-        rows = np.repeat(steps, n_trials, axis=1)
+        rows = np.repeat(steps, len(trials.key), axis=1)
         parts = [self._prepare(earlier, trials, piece) for piece in feed.pieces(rows)]
+        trials = trials._replace(frozen=self._joined(parts, n_rows))
+        trials = self.remember(trials, earlier, self.database(earlier, trials, known))
+        if self._stage.relate is None:
+            return trials
+        parts = [self._relate(trials, piece) for piece in feed.pieces(rows)]
+        return trials._replace(frozen=trials.frozen | self._joined(parts, n_rows))
 
-        def join(*leaves):  # [S, T, B, ...] each -> [T, N, ...]
+    def database(
+        self,
+        earlier: dict[str, Params],
+        trials: TrialData,
+        known: Sequence[tuple[Feed, np.ndarray]],
+    ) -> dict[str, Array] | None:
+        """What `prepare` says of the rows that may be found, [T, R, ...] each; None: none.
+
+        Args:
+          known: corpora and rows [S, T, B] of them (-1: filling); the last is the corpus that is
+            trained on, its rows ascending.
+        """
+        if self._stage.relate is None:
+            return None
+        found = []
+        for number, (feed, rows) in enumerate(known, start=1):
+            parts = [self._prepare(earlier, trials, piece) for piece in feed.pieces(rows)]
+            flat = rows.swapaxes(0, 1).reshape(rows.shape[1], -1)  # [T, R]
+            last = number == len(known)
+            named = np.where(flat < 0, FILLING if last else EMPTY, flat if last else OTHER)
+            tensors = self._joined(parts, flat.shape[1])
+            found.append((tensors, flat >= 0, named.astype(np.int32)))
+
+        def real(x, mask):
+            return jnp.where(mask.reshape(*mask.shape, *[1] * (x.ndim - 2)), x, jnp.zeros_like(x))
+
+        def join(found):
+            kept = [
+                {name: real(x, mask) for name, x in tensors.items()} | {"row": named}
+                for tensors, mask, named in found
+            ]
+            return jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *kept)
+
+        return jax.jit(join, out_shardings=mesh_lib.by_trial(self._mesh))(found)
+
+    def remember(
+        self, trials: TrialData, earlier: dict[str, Params], database: dict[str, Array] | None
+    ) -> TrialData:
+        """`trials` with the stage's constants: all that predictions need beside parameters."""
+        constants = self._constants(earlier)
+        if database is not None:
+            constants = constants | {"database": database}
+        return trials._replace(constants=constants, earlier=earlier if self._stage.recalls else {})
+
+    def _joined(self, parts, n_rows: int):
+        """Leaves [S, T, B, ...] of each part -> [T, n_rows, ...]."""
+
+        def join(*leaves):
             whole = jnp.concatenate(leaves).swapaxes(0, 1)
-            return whole.reshape(n_trials, -1, *whole.shape[3:])[:, :n_rows]
+            return whole.reshape(whole.shape[0], -1, *whole.shape[3:])[:, :n_rows]
 
-        frozen = jax.jit(
+        return jax.jit(
             lambda parts: jax.tree.map(join, *parts), out_shardings=mesh_lib.by_trial(self._mesh)
         )(parts)
-        return trials._replace(frozen=frozen, constants=self._constants(earlier))
 
     def predict(
         self,
@@ -370,10 +439,23 @@ class Programs:
             lambda inputs: jax.vmap(one_trial)(earlier, trials, *inputs), (piece.slots, piece.rows)
         )
 
+    def _relate_steps(self, trials, piece: Piece):
+        assert self._stage.relate is not None
+        relate = self._stage.relate
+        full = full_pattern(len(self._spec.modalities))
+
+        def one_trial(trial, slots, rows):
+            return relate(make_batch(self._spec, piece.resident, trial, slots, rows, full))
+
+        return jax.lax.map(
+            lambda inputs: jax.vmap(one_trial)(trials, *inputs), (piece.slots, piece.rows)
+        )
+
     def _predict_steps(self, params, trials, piece: Piece, patterns, noise):
         def one_trial(params, trial, slots, rows):
             mine = None if noise is None else noise.take(jnp.maximum(rows, 0))
             batch = make_batch(self._spec, piece.resident, trial, slots, rows, patterns, mine)
+            batch = recalled(self._stage, trial.earlier, batch)
             return in_label_units(self._spec, self._stage.predict(params, batch), trial)
 
         return jax.lax.map(

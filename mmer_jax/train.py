@@ -28,6 +28,7 @@ from mmer_jax.data.load import load_corpus
 from mmer_jax.data.normalize import save_statistics
 from mmer_jax.data.protocols import Condition, make_conditions, mask_digests, save_masks
 from mmer_jax.data.splits import make_folds
+from mmer_jax.data.unlabelled import read_unlabelled
 from mmer_jax.errors import UserError
 from mmer_jax.evaluate import evaluate_trials
 from mmer_jax.experiment import Experiment
@@ -75,11 +76,13 @@ def run(
         conditions = make_conditions(corpus, config.eval)
         trials = make_trials(points, len(folds))
         groups = make_groups(trials, config.trials.max_parallel or _default_parallel())
-        experiment = Experiment(config, corpus, folds, groups)
+        unlabelled = read_unlabelled(tuple(config.data.unlabelled), corpus)
+        experiment = Experiment(config, corpus, folds, groups, unlabelled)
         workdir_lib.claim(
             workdir,
             config,
             corpus,
+            unlabelled,
             sweep=[point.overrides for point in points],
         )
         save_statistics(workdir, experiment.statistics, experiment.label_statistics)

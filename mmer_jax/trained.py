@@ -21,6 +21,8 @@ from mmer_jax.data.normalize import load_statistics
 from mmer_jax.errors import UserError, shorten
 from mmer_jax.methods import make_stages
 from mmer_jax.methods.stage import Stage
+from mmer_jax.recall import Place, needed
+from mmer_jax.recall import load as load_databases
 from mmer_jax.sweep import Overrides
 from mmer_jax.trials import parse_key
 
@@ -45,7 +47,8 @@ class TrainedRun:
       pad_masking: padding never counts, so that sequences may be of any length.
       weights: all numbers that a prediction needs, each leaf [E, ...]: `params` of the stage, and
         of each member's fold `mean`, `std` (by modality), `label_mean`, `label_std` and `clip` (in
-        standard deviations, may be infinite).
+        standard deviations, may be infinite); of a stage that recalls, `earlier` parameters and the
+        `database`.
     """
 
     stage: Stage
@@ -72,24 +75,30 @@ def load_trained(
     chosen = _select(keys, "fold", folds, workdir)
     chosen = _select(chosen, "seed", seeds, workdir)
     config = from_flat({**values, **overrides})
-    stage = make_stages(config, spec)[-1]
-    members, params = _parameters(workdir, stage, chosen)
+    stages = make_stages(config, spec)
+    stage = stages[-1]
+    names = needed(stages) if stage.recalls else []
+    members, places, stored = _parameters(workdir, {*names, stage.name}, chosen)
     statistics, (label_mean, label_std) = load_statistics(workdir, spec.names)
     of = [member.fold for member in members]
     clip = np.full(len(members), config.data.clip_std or np.inf, np.float32)
+    weights = {
+        "params": stored[stage.name],
+        "mean": {name: mean[of] for name, (mean, _) in statistics.items()},
+        "std": {name: std[of] for name, (_, std) in statistics.items()},
+        "label_mean": label_mean[of],
+        "label_std": label_std[of],
+        "clip": clip,
+    }
+    if stage.recalls:
+        weights["earlier"] = {name: stored[name] for name in names}
+        weights["database"] = load_databases(workdir, places, weights, stage, spec)
     return TrainedRun(
         stage=stage,
         spec=spec,
         members=members,
         pad_masking=config.quirks.pad_masking,
-        weights={
-            "params": params,
-            "mean": {name: mean[of] for name, (mean, _) in statistics.items()},
-            "std": {name: std[of] for name, (_, std) in statistics.items()},
-            "label_mean": label_mean[of],
-            "label_std": label_std[of],
-            "clip": clip,
-        },
+        weights=weights,
     )
 
 
@@ -130,9 +139,9 @@ def _select(
 
 
 def _parameters(
-    workdir: Path, stage: Stage, keys: dict[Member, str]
-) -> tuple[tuple[Member, ...], Weights]:
-    """(members, best parameters [E, ...] of the stage), group of trials after group."""
+    workdir: Path, stages: set[str], keys: dict[Member, str]
+) -> tuple[tuple[Member, ...], list[Place], Weights]:
+    """(members, where they are, best parameters [E, ...] by stage), group after group."""
     done = finished_trials(workdir)
     gone = [key for key in keys.values() if key not in done]
     if gone:
@@ -141,11 +150,14 @@ def _parameters(
             "same training command again"
         )
     members: list[Member] = []
+    places: list[Place] = []
     parts = []
     for group in dict.fromkeys(done[key].group for key in keys.values()):
         mine = {member: done[key] for member, key in keys.items() if done[key].group == group}
         rows = np.array([trial.position for trial in mine.values()])
-        stored = load_final(workdir, group)[stage.name]
+        found = load_final(workdir, group)
+        stored = {name: found[name] for name in stages}
         parts.append(jax.tree.map(lambda leaf, rows=rows: np.asarray(leaf)[rows], stored))
         members += mine
-    return tuple(members), jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        places += [(group, int(row)) for row in rows]
+    return tuple(members), places, jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)

@@ -40,17 +40,19 @@ def locked(workdir: Path) -> Iterator[None]:
         yield
 
 
-def claim(workdir: Path, config, corpus: Corpus, **more) -> None:
+def claim(workdir: Path, config, corpus: Corpus, unlabelled: Corpus | None = None, **more) -> None:
     """Make `workdir` this configuration's, or refuse if it is another's.
 
     Args:
       workdir: of the run.
       config: decides what a trial is, but for the keys of `config.INCIDENTAL`.
-      corpus: its fingerprint must stay.
+      corpus, unlabelled: their fingerprints must stay.
       **more: stands in config.json as well, and may change (sweep points).
     """
     facts = (corpus.name, corpus.fingerprint, len(corpus))
     mine = _contents(config, corpus.spec, *facts) | more
+    if unlabelled is not None:
+        mine["corpus"]["unlabelled"] = unlabelled.fingerprint
     path = workdir / "config.json"
     begun = any(any(workdir.glob(name)) for name in BEGUN)
     if path.exists():

@@ -64,3 +64,17 @@ def test_the_pytorch_program_takes_a_step():
 def test_trials_that_do_not_divide_the_devices(small):
     student = setting.Student(small, 10)
     assert student.epoch() > 0 and student.owned_bytes() > 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec("faiss"), reason="faiss is not installed")
+def test_neighbours_are_those_of_faiss():
+    program = (
+        "from mmer_jax.bench import retrieval\n"
+        "retrieval.SIZES = (3000, 16, 50, 4)\n"
+        "figures = retrieval.measure(1)\n"
+        "other = {name: n for name, n in figures.items() if name.endswith('other_rows')}\n"
+        "assert len(other) == 4 and not any(other.values()), other\n"
+        "assert figures['search_inner_float32_over_faiss'] > 0\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -2,8 +2,9 @@
 
 At the original sizes (audio 60×130, text 22×1024, visual 50×342, batch 128, float32), in one run
 and alternating: the training step here and in PyTorch (extra `bench`), all patterns against one,
-trials side by side, corpus sizes, evaluation, compilation, memory, and the time of each block. On
-an accelerator also the whole benchmark of 10 folds × 5 seeds.
+trials side by side, corpus sizes, evaluation, compilation, memory, and the time of each block; the
+search for neighbours here and in faiss. On an accelerator also the whole benchmark of 10 folds ×
+5 seeds.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from mmer_jax.bench import blocks
+from mmer_jax.bench import blocks, retrieval
 from mmer_jax.bench.setting import BATCH, ORIGINAL, STEPS, Student, original_corpus
 from mmer_jax.data.missing import full_pattern, missing_patterns
 
@@ -191,6 +192,7 @@ PARTS: dict[str, Callable] = {
     "evaluation": evaluation,
     "memory": lambda corpus, repeats: memory(corpus),
     "accelerator": lambda corpus, repeats: accelerator(repeats),
+    "retrieval": lambda corpus, repeats: retrieval.measure(repeats),
 }
 
 

@@ -2,7 +2,7 @@
 
 from mmer_jax.data.corpus import CorpusSpec
 from mmer_jax.errors import UserError
-from mmer_jax.methods import augmentation, ifmmin, mmin, nmer, utt_fusion, utt_shared
+from mmer_jax.methods import augmentation, ifmmin, mmin, nmer, ramer, utt_fusion, utt_shared
 from mmer_jax.methods.stage import Stage
 
 METHODS = {
@@ -12,6 +12,7 @@ METHODS = {
     "mmin": mmin.stages,
     "ifmmin": ifmmin.stages,
     "nmer": nmer.stages,
+    "ramer": ramer.stages,
 }
 
 # What a method's config must hold beside the base configuration.
@@ -36,6 +37,15 @@ NEEDS = {
         "quirks.latent",
     ),
     "ifmmin": ("stages.utt_shared", "stages.ifmmin", "model.cascade", "model.blocks"),
+    "ramer": (
+        "stages.ramer_base",
+        "stages.ramer",
+        "model.transformer",
+        "model.retrieval",
+        "model.neighbours",
+        "quirks.drop_first",
+        "quirks.normalize_query",
+    ),
 }
 
 

@@ -30,8 +30,9 @@ class Batch(NamedTuple):
       available: [K, B, M], what each pattern leaves; never more than `present`.
       noisy: as `features`, under noise: stands in for what a pattern takes away. None: nothing
         does, it is absent.
-      frozen: this batch's rows of what `Stage.prepare` returned.
-      constants: what `Stage.constants` returned.
+      frozen: this batch's rows of what `Stage.prepare` and `Stage.relate` returned.
+      constants: what `Stage.constants` returned, and the "database" of a stage with `relate`.
+      rows: [B] of the corpus; -1: of none (a new utterance, or what fills up the last batch).
     """
 
     features: dict[str, Float[Array, "B ..."]]
@@ -42,7 +43,8 @@ class Batch(NamedTuple):
     available: Bool[Array, "K B M"]
     noisy: dict[str, Float[Array, "B ..."]] | None
     frozen: dict[str, Float[Array, "B ..."]]
-    constants: dict[str, Array]
+    constants: dict[str, Any]
+    rows: Int[Array, " B"] | None = None
 
     @property
     def pattern_weights(self) -> Float[Array, "K B"]:
@@ -65,6 +67,15 @@ class Stage:
       predict: (params, batch) -> [K, B, C] logits, or [K, B, 1] for a real-valued label.
       prepare: (earlier, batch) -> per-utterance tensors [B, ...], computed once per stage.
       constants: earlier -> tensors that are the same for every utterance, computed once.
+      relate: batch -> further per-utterance tensors [B, ...], from batch.frozen and
+        batch.constants["database"]: what `prepare` says of R utterances, the trial's training rows
+        and the unlabelled ones, each tensor [R, ...], with "row" [R] (`own_places` reads it).
+        Zeros fill up. None: utterances are not related.
+      recalls: `predict` reads batch.frozen or batch.constants. Then `prepare` and `relate` are
+        asked about new utterances, too, for which the database is kept in the workdir.
+      refresh_epochs: after every so many of its epochs `prepare` and `relate` are asked again, with
+        the parameters that the stage has by then as earlier[name], which are its first ones until
+        then. Predictions have a database by its best parameters. 0: never, and no earlier[name].
       imagine: (params, batch) -> what is imagined and the teacher's answer, [K, B, M, h] each, of
         which the slots count that a pattern takes away; None where nothing is imagined.
       invariants: (params, batch) -> [B, M, h] modality-invariant features of what is present, for
@@ -78,7 +89,10 @@ class Stage:
     loss: Callable[[Params, Batch, Array, Hyper], tuple[Float[Array, ""], dict[str, Array]]]
     predict: Callable[[Params, Batch], Float[Array, "K B C"]]
     prepare: Callable[[dict[str, Params], Batch], dict[str, Array]] = lambda earlier, batch: {}
-    constants: Callable[[dict[str, Params]], dict[str, Array]] = lambda earlier: {}
+    constants: Callable[[dict[str, Params]], dict[str, Any]] = lambda earlier: {}
+    relate: Callable[[Batch], dict[str, Array]] | None = None
+    recalls: bool = False
+    refresh_epochs: int = 0
     imagine: (
         Callable[[Params, Batch], tuple[Float[Array, "K B M h"], Float[Array, "K B M h"]]] | None
     ) = None
@@ -88,3 +102,15 @@ class Stage:
     def hyper(self) -> dict[str, float]:
         """The settings that may differ per trial: learning rate, dropout rates, loss weights."""
         return {k: float(v) for k, v in self.settings.items() if is_hyper(k)}
+
+
+# In a database's "row", which ascends: an unlabelled utterance, no utterance, none at the end.
+OTHER, EMPTY, FILLING = -2, -1, 2**31 - 1
+
+
+def own_places(batch: Batch) -> Int[Array, " B"]:
+    """Where in the database each utterance of the batch stands; -1: nowhere."""
+    assert batch.rows is not None
+    stored = batch.constants["database"]["row"]
+    place = jnp.minimum(jnp.searchsorted(stored, batch.rows), len(stored) - 1)
+    return jnp.where((stored[place] == batch.rows) & (batch.rows >= 0), place, -1)
