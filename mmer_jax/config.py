@@ -23,8 +23,9 @@ def base() -> ConfigDict:
     c.data.records_dir = "~/.cache/mmer_jax/records"
     c.data.modalities = ("audio", "text", "visual")  # names of the .npz files, in this order
     c.data.label = "emotion4"  # column of utterances.csv
+    c.data.labels = ()  # several such columns, each a task of one model; empty: data.label
     c.data.task = "auto"  # auto | classification | regression
-    c.data.classes = ()  # their order; empty: sorted
+    c.data.classes = ()  # their order; empty: sorted. Of several labels a tuple for each
     c.data.splits = "session_speaker"  # session_speaker | session | split | kfold
     c.data.kfold = 5
     c.data.kfold_by = "speaker"  # speaker | dialogue
@@ -45,6 +46,7 @@ def base() -> ConfigDict:
     c.model.embedding = 128
     c.model.encoders = ()  # fc | lstm | textcnn per modality; empty: by shape and name
     c.model.pooling = "maxpool"  # of LSTMs: maxpool | last | attention
+    c.model.text_widths = (3, 4, 5)  # of the TextCNN's convolutions, in rising order
     c.model.classifier = (128, 128)
 
     c.stages = ConfigDict()
@@ -112,7 +114,7 @@ def stage(**changes) -> ConfigDict:
 
 def is_hyper(name: str) -> bool:
     """Whether a stage's setting may differ between trials of one compiled program."""
-    return name in ("learning_rate", "dropout", "encoder_dropout") or name.endswith("_weight")
+    return name == "learning_rate" or name.endswith(("dropout", "_weight"))
 
 
 # Keys that change how a run is carried out, how many trials it has or how it is scored, but not
@@ -138,6 +140,11 @@ INCIDENTAL = (
     "mesh.data",
     "mesh.devices",
 )
+
+
+def label_columns(config: ConfigDict) -> tuple[str, ...]:
+    """The columns of utterances.csv that are predicted, one per task."""
+    return tuple(config.data.labels) or (config.data.label,)
 
 
 def flat(config: ConfigDict) -> dict[str, object]:
@@ -246,21 +253,23 @@ def check_values(config: ConfigDict) -> None:
     rate = values["train.rate"]
     if rate != "uniform" and not (isinstance(rate, int | float) and 0 <= rate <= 1):
         raise UserError(f"train.rate is {rate!r}; expected 'uniform' or a rate from 0 to 1")
-    for key in ("model.classifier", "model.cascade"):
+    for key in ("model.classifier", "model.cascade", "model.text_widths"):
         sizes = values.get(key, [1])
         if not sizes or not all(isinstance(s, int) and s > 0 for s in sizes):  # type: ignore
             raise UserError(f"{key} is {sizes}; expected layer sizes such as (128, 128)")
+    widths = values["model.text_widths"]
+    if sorted(set(widths)) != widths:  # type: ignore[arg-type, call-overload]
+        raise UserError(f"model.text_widths is {widths}; expected different widths in rising order")
     for name, settings in config.stages.items():
         for key, low, high in (
             ("batch_size", 1, None),
             ("constant_epochs", 0, None),
             ("decay_epochs", 0, None),
             ("b1", 0, 1),
-            ("dropout", 0, 1),
-            ("encoder_dropout", 0, 1),
             ("weight_decay", 0, None),
             ("learning_rate", 0, None),
             ("clip", 0, None),
+            *((key, 0, 1) for key in settings if key.endswith("dropout")),
         ):
             value = settings[key]
             if value < low or (high is not None and value >= high):

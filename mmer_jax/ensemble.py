@@ -36,11 +36,13 @@ def ensemble_outputs(
       present: which modalities an utterance has, in the order of `spec`.
 
     Returns:
-      Probabilities of the classes, averaged over members; or [.., 1] values in the label's unit.
+      Probabilities of each task's classes, averaged over members, the tasks side by side; or
+      [.., 1] values in the label's unit.
       NaN for an utterance that has nothing: no model has seen such a one.
     """
     rows = jnp.arange(present.shape[0])
-    labels = jnp.zeros(rows.shape, jnp.int32 if spec.is_classification else jnp.float32)
+    dtype = jnp.int32 if spec.is_classification else jnp.float32
+    labels = jnp.zeros((len(rows), len(spec.tasks)), dtype)
     resident = Resident(features, lengths, present, labels)
     pattern = full_pattern(len(spec.modalities))  # all that is present
 
@@ -65,6 +67,6 @@ def ensemble_outputs(
         weights, cpu=functools.partial(jax.lax.map, one_member), default=jax.vmap(one_member)
     )
     if spec.is_classification:
-        outputs = jax.nn.softmax(outputs)
+        outputs = jnp.concatenate([jax.nn.softmax(x) for x in spec.split(outputs)], axis=-1)
     outputs = jnp.where(present.any(axis=1)[None, :, None], outputs, jnp.nan)
     return outputs.mean(axis=0), outputs

@@ -8,7 +8,7 @@ import numpy as np
 
 from mmer_jax import metrics
 from mmer_jax.checkpoint import Finished, load_final
-from mmer_jax.data.corpus import Corpus
+from mmer_jax.data.corpus import Corpus, CorpusSpec
 from mmer_jax.data.noise import NoiseDraw
 from mmer_jax.data.protocols import RATES, Condition, effective_rate
 from mmer_jax.experiment import Experiment, GroupArrays
@@ -72,7 +72,10 @@ def evaluate_trials(
 
 
 def _save_invariants(workdir, experiment, programs, params, data, rows, test) -> None:
-    """invariants.npz: the first trial's invariant features of some test utterances."""
+    """invariants.npz: the first trial's invariant features of some test utterances.
+
+    Of several tasks it has the first one's labels; -1 where there is none.
+    """
     corpus = experiment.corpus
     some = rows[: -(-PICTURED // rows.shape[2])]
     features = programs.invariants(params, data, experiment.feed, some)
@@ -83,9 +86,9 @@ def _save_invariants(workdir, experiment, programs, params, data, rows, test) ->
     np.savez_compressed(
         workdir / "invariants.npz",
         features=features[0, : len(chosen)][complete].astype(np.float16),
-        labels=corpus.labels[chosen][complete],
+        labels=corpus.labels[chosen, 0][complete],
         modalities=np.array(corpus.spec.names),
-        classes=np.array(corpus.spec.classes, dtype=str),
+        classes=np.array(corpus.spec.tasks[0].classes, dtype=str),
     )
 
 
@@ -130,10 +133,11 @@ def score_trial(
                 for d, k in zip(condition.noise, which, strict=True)
             ]
         )
-        labels = np.tile(corpus.labels[rows], len(output))
-        scores = _scores(corpus, labels, output.reshape(len(labels), -1))
+        labels = np.tile(corpus.labels[rows], (len(output), 1))
+        scores = _scores(corpus.spec, labels, output.reshape(len(labels), -1))
         if condition.protocol in RATES:
-            scores["effective_rate"] = f"{effective_rate(condition, corpus, rows):.6f}"
+            rate = effective_rate(condition, corpus, rows)
+            scores["effective_rate"] = (f"{rate:.6f}", len(labels))
         results += [
             Result(
                 method=method,
@@ -145,9 +149,9 @@ def score_trial(
                 condition=condition.name,
                 metric=metric,
                 value=value,
-                n=len(labels),
+                n=n,
             )
-            for metric, value in scores.items()
+            for metric, (value, n) in scores.items()
         ]
     return results
 
@@ -157,14 +161,26 @@ def _codes(available: np.ndarray) -> np.ndarray:
     return available @ (1 << np.arange(available.shape[-1]))
 
 
-def _scores(corpus: Corpus, labels: np.ndarray, output: np.ndarray) -> dict[str, str]:
-    if not corpus.spec.is_classification:
-        values = metrics.regression_scores(labels, output[:, 0])
-        return {name: f"{value:.6f}" for name, value in values.items()}
-    classes = corpus.spec.classes
-    confusion = metrics.confusion_counts(labels, output.argmax(axis=-1), len(classes))
-    scores = {k: f"{v:.6f}" for k, v in metrics.classification_scores(confusion).items()}
-    for i, truth in enumerate(classes):
-        for j, predicted in enumerate(classes):
-            scores[f"confusion:{truth}>{predicted}"] = str(int(confusion[i, j]))
+def _scores(spec: CorpusSpec, labels: np.ndarray, output: np.ndarray) -> dict[str, tuple[str, int]]:
+    """{metric: (value, utterances)}; of several tasks "TASK/METRIC" and the joint score."""
+    if not spec.is_classification:
+        values = metrics.regression_scores(labels[:, 0], output[:, 0])
+        return {name: (f"{value:.6f}", len(labels)) for name, value in values.items()}
+    scores: dict[str, tuple[str, int]] = {}
+    f1 = []
+    for i, (task, mine) in enumerate(zip(spec.tasks, spec.split(output), strict=True)):
+        known = labels[:, i] >= 0
+        confusion = metrics.confusion_counts(
+            labels[known, i], mine[known].argmax(axis=-1), len(task.classes)
+        )
+        values = metrics.classification_scores(confusion)
+        f1.append(values["weighted_F1"])
+        prefix, n = f"{task.name}/" if len(spec.tasks) > 1 else "", int(known.sum())
+        scores |= {f"{prefix}{name}": (f"{value:.6f}", n) for name, value in values.items()}
+        for j, truth in enumerate(task.classes):
+            for k, predicted in enumerate(task.classes):
+                metric = f"{prefix}confusion:{truth}>{predicted}"
+                scores[metric] = (str(int(confusion[j, k])), n)
+    if len(f1) > 1:
+        scores[metrics.JOINT] = (f"{metrics.joint_score(f1):.6f}", len(labels))
     return scores

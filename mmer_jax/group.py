@@ -17,6 +17,7 @@ from mmer_jax.experiment import Experiment, GroupArrays
 from mmer_jax.init_from import check, initial_params
 from mmer_jax.interrupt import Interrupted, StopRequest
 from mmer_jax.methods.stage import Params, Stage
+from mmer_jax.metrics import score_name
 from mmer_jax.programs import TrainState
 from mmer_jax.records import MetricsLog, Reporter
 from mmer_jax.trials import Group, epoch_order
@@ -178,7 +179,7 @@ class GroupTraining:
             ]
         )
         terms = [k for k in record if k not in _NOT_SHOWN]
-        score = "UA" if self.experiment.corpus.spec.is_classification else "-MAE"
+        score = score_name(self.experiment.corpus.spec)
         note = "  ".join(f"{name} {_mean(record[name]):.4f}" for name in terms)
         note += f"  val {score} {_mean(record['validation_score']):.4f}"
         note += f" (best {_mean(record['best_score']):.4f})  {rate:.0f} utt/s"

@@ -20,7 +20,7 @@ from rich.table import Table
 from mmer_jax import cli
 from mmer_jax.bench import prediction
 from mmer_jax.data import feature_dir
-from mmer_jax.data.corpus import RawModality
+from mmer_jax.data.corpus import RawModality, Task
 from mmer_jax.errors import UserError
 from mmer_jax.predictor import Predictions, Predictor, load
 
@@ -56,16 +56,32 @@ def read_features(root: Path, names: Sequence[str]) -> tuple[np.ndarray, dict[st
 
 
 def write_predictions(path: Path, ids: np.ndarray, found: Predictions) -> None:
-    """predictions.csv: utt_id, used, then prediction and p:CLASS per class, or value."""
+    """predictions.csv: utt_id, used, then prediction and p:CLASS per class, or value.
+
+    Of several tasks every name of a column begins with its task's, as "emotion/prediction".
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    columns = ["prediction", *(f"p:{name}" for name in found.classes)]
-    writer.writerow(["utt_id", "used", *(columns if found.classes else ["value"])])
-    labels = [[label] for label in found.labels] if found.classes else [[]] * len(found)
-    for name, used, label, output in zip(ids, found.used_names, labels, found.outputs, strict=True):
-        numbers = [f"{x:.6f}" if used else "" for x in output]
-        writer.writerow([name, used, *label, *numbers])
+    columns = [column for task in found.tasks for column in _columns(found, task)]
+    writer.writerow(["utt_id", "used", *(name for name, _ in columns)])
+    cells = zip(*(values for _, values in columns), strict=True)
+    for name, used, row in zip(ids, found.used_names, cells, strict=True):
+        writer.writerow([name, used, *row])
     cli.write_out(path, text.getvalue())
+
+
+def _columns(found: Predictions, task: Task) -> list[tuple[str, list[str]]]:
+    """(head, cells) of one task; its name stands in front where there are several."""
+    prefix = f"{task.name}/" if len(found.tasks) > 1 else ""
+    mine, used = found.of(task.name), found.used.any(axis=1)
+    heads = [f"p:{name}" for name in task.classes] or ["value"]
+    numbers = [
+        [f"{x:.6f}" if there else "" for x, there in zip(column, used, strict=True)]
+        for column in mine.outputs.T
+    ]
+    labels = [("prediction", mine.labels)] if task.classes else []
+    columns = [*labels, *zip(heads, numbers, strict=True)]
+    return [(prefix + head, cells) for head, cells in columns]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from mmer_jax.data.corpus import Modality, RawModality
+from mmer_jax.data.corpus import CorpusSpec, Modality, RawModality, Task
 from mmer_jax.data.in_memory import check, from_arrays
 from mmer_jax.data.missing import condition_name
 from mmer_jax.ensemble import ensemble_outputs
@@ -27,22 +27,38 @@ class Predictions:
     """What an ensemble says of N utterances.
 
     Attributes:
-      outputs: [N, C] probabilities, the mean over members; [N, 1] values for a real-valued label.
-        NaN where an utterance has no usable modality.
+      outputs: [N, C] probabilities, the mean over members, the tasks' side by side; [N, 1] values
+        for a real-valued label. NaN where an utterance has no usable modality.
       used: [N, M] bool, the modalities that were there and finite.
       modalities: [M] names.
-      classes: [C] names; empty for a real-valued label.
+      tasks: what is predicted; `of` leads from several to one.
       members: [E, N, C] or [E, N, 1], each member's own outputs, where they were asked for.
     """
 
     outputs: np.ndarray
     used: np.ndarray
     modalities: tuple[str, ...]
-    classes: tuple[str, ...]
+    tasks: tuple[Task, ...]
     members: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.outputs)
+
+    def of(self, name: str) -> "Predictions":
+        """What is predicted of one task."""
+        names = [task.name for task in self.tasks]
+        if name not in names:
+            raise UserError(f"the model has no task '{name}'; it has: {', '.join(names)}")
+        i, spec = names.index(name), CorpusSpec((), self.tasks)
+        members = None if self.members is None else spec.split(self.members)[i]
+        return dataclasses.replace(
+            self, outputs=spec.split(self.outputs)[i], tasks=(self.tasks[i],), members=members
+        )
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """[C] names of the only task; empty for a real-valued label."""
+        return _only(self.tasks).classes
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -94,9 +110,14 @@ class Predictor:
         return self.trained.spec.modalities
 
     @property
+    def tasks(self) -> tuple[Task, ...]:
+        """Label columns and their classes, in the order of probabilities."""
+        return self.trained.spec.tasks
+
+    @property
     def classes(self) -> tuple[str, ...]:
-        """Names, in the order of probabilities; empty for a real-valued label."""
-        return self.trained.spec.classes
+        """Names of the only task, in the order of probabilities; empty for a real-valued label."""
+        return _only(self.tasks).classes
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -144,7 +165,7 @@ class Predictor:
             outputs[rows] = np.asarray(mean)[: len(rows)]
             if own is not None:
                 own[:, rows] = np.asarray(each)[:, : len(rows)]
-        return Predictions(outputs, used, spec.names, spec.classes, own)
+        return Predictions(outputs, used, spec.names, spec.tasks, own)
 
     def _batch(self, raw, rows: np.ndarray, used: np.ndarray, batch_size: int):
         """(features, lengths, present) of some rows, filled up to a size that recurs."""
@@ -198,6 +219,13 @@ class Predictor:
                     "may not be longer. Shorten it, or give None"
                 )
         return 1.0
+
+
+def _only(tasks: Sequence[Task]) -> Task:
+    if len(tasks) > 1:
+        names = ", ".join(task.name for task in tasks)
+        raise UserError(f"the model has several tasks ({names}): ask for .of('{tasks[0].name}')")
+    return tasks[0]
 
 
 def steps_at(m: Modality, scale: float) -> int:

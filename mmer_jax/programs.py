@@ -32,7 +32,7 @@ class TrainState(NamedTuple):
     optimizer: optax.OptState
     step: Int[Array, " T"]  # finished updates
     best_params: Params
-    best_score: Float[Array, " T"]  # validation UA, or minus the mean absolute error
+    best_score: Float[Array, " T"]  # on validation, as of `metrics.score`
     best_epoch: Int[Array, " T"]  # 0-based; -1: none yet
 
 
@@ -312,13 +312,14 @@ class Programs:
                 )
                 outputs = in_label_units(self._spec, self._stage.predict(params, batch), trial)
                 labels = in_label_units(self._spec, batch.labels, trial)
-                return metrics.score_counts(outputs, labels, batch.weights)
+                return metrics.score_counts(self._spec, outputs, labels, batch.weights)
 
             added = jax.vmap(one_trial)(params, trials, slots, rows)
             return jax.tree.map(jnp.add, counts, added), None
 
-        shape = metrics.score_counts_shape(self._spec)
-        zeros = jnp.zeros((len(trials.key), *shape))
+        zeros = jax.tree.map(
+            lambda x: jnp.zeros((len(trials.key), *x.shape)), metrics.zero_counts(self._spec)
+        )
         return jax.lax.scan(one_step, zeros, (piece.slots, piece.rows))[0]
 
     def _keep_best(self, state: TrainState, sums, counts, epoch):

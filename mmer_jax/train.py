@@ -226,11 +226,13 @@ def _describe(experiment: Experiment, trials: Sequence[Trial], groups: Sequence[
         f"{m.name} {m.max_steps}×{m.dim}" if m.is_sequence else f"{m.name} {m.dim}"
         for m in corpus.spec.modalities
     )
-    labels = ", ".join(corpus.spec.classes) or "real-valued"
+    labels = "; ".join(
+        f"{task.name}: {', '.join(task.classes) or 'real-valued'}" for task in corpus.spec.tasks
+    )
     points = len({trial.point.number for trial in trials})
     return (
         f"{config.method} on {corpus.name}: {int(corpus.labelled.sum())} labelled utterances, "
-        f"{modalities}; {config.data.label}: {labels}\n"
+        f"{modalities}; {labels}\n"
         f"{len(trials)} trials ({f'{points} points × ' if points > 1 else ''}"
         f"{len({t.fold for t in trials})} of {len(experiment.folds)} folds by "
         f"{config.data.splits}, {config.trials.seeds} seed(s)) in {len(groups)} group(s) on "

@@ -18,6 +18,7 @@ FILES = (
     "ifmmin",
     "nmer_noise",
     "nmer_vae_encoder",
+    "ei2",
 )
 
 

@@ -23,7 +23,7 @@ class Resident(NamedTuple):
     features: dict[str, Float[Array, "R ..."]]
     lengths: dict[str, Int[Array, " R"]]
     present: Bool[Array, "R M"]
-    labels: Num[Array, " R"]
+    labels: Num[Array, "R tasks"]
 
 
 class Piece(NamedTuple):

@@ -16,7 +16,7 @@ SPLIT_NAMES = {
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-    """Rows of the corpus, each sorted and only labelled utterances."""
+    """Rows of the corpus, each sorted and only utterances that some task labels."""
 
     train: np.ndarray
     validation: np.ndarray
@@ -147,17 +147,21 @@ def _speaker_safe_groups(corpus: Corpus, groups: np.ndarray) -> np.ndarray:
 
 def _check(corpus: Corpus, scheme: str, number: int, fold: Fold, overlap_ok: bool) -> None:
     where = f"fold {number} (data.splits='{scheme}')"
-    for part in ("train", "validation", "test"):
-        if not len(getattr(fold, part)):
-            raise UserError(f"{where} has no labelled {part} utterance")
-    if corpus.spec.is_classification:
-        counts = np.bincount(corpus.labels[fold.train], minlength=len(corpus.spec.classes))
-        absent = [c for c, n in zip(corpus.spec.classes, counts, strict=True) if not n]
-        if absent:
-            raise UserError(
-                f"{where} has no training utterance of class {shorten(absent)}; use other splits, "
-                "or leave the class out of the label column"
-            )
+    several = len(corpus.spec.tasks) > 1
+    for i, task in enumerate(corpus.spec.tasks):
+        by = f" by '{task.name}'" if several else ""
+        for part in ("train", "validation", "test"):
+            if not corpus.has_label[getattr(fold, part), i].any():
+                raise UserError(f"{where} has no labelled {part} utterance{by}")
+        if task.classes:
+            labels = corpus.labels[fold.train, i]
+            counts = np.bincount(labels[labels >= 0], minlength=len(task.classes))
+            absent = [c for c, n in zip(task.classes, counts, strict=True) if not n]
+            if absent:
+                raise UserError(
+                    f"{where} has no training utterance of class {shorten(absent)}{by}; use other "
+                    "splits, or leave the class out of the label column"
+                )
     speaker = corpus.columns.get("speaker")
     if speaker is not None and not overlap_ok:
         for part in ("test", "validation"):

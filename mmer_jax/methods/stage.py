@@ -18,6 +18,23 @@ Params = dict[str, Any]  # network name -> its parameters; gradients are clipped
 Hyper = Mapping[str, Float[Array, ""]]
 
 
+class History(NamedTuple):
+    """The H turns before each of B utterances in its dialogue, oldest first.
+
+    Attributes:
+      features, lengths, present: as of `Batch`, [B, H, ...]; zeros, 1 and False where no turn is.
+      turns: [B, H], which of them there are: the first turn has none, the second one.
+      speakers: [B, H + 1] of the turns and of the utterance itself, numbered within the dialogue in
+        the order in which they first speak.
+    """
+
+    features: dict[str, Float[Array, "B H ..."]]
+    lengths: dict[str, Int[Array, "B H"]]
+    present: Bool[Array, "B H M"]
+    turns: Bool[Array, "B H"]
+    speakers: Int[Array, "B L"]
+
+
 class Batch(NamedTuple):
     """B utterances under K patterns.
 
@@ -25,24 +42,26 @@ class Batch(NamedTuple):
       features: name -> [B, D] or [B, T, D], normalised; zeros where padded or not present.
       lengths: sequence modality -> [B] valid steps, at least 1.
       present: [B, M], what the corpus has of each utterance.
-      labels: [B], int32 classes or float32.
+      labels: [B, tasks], int32 classes (-1: none) or float32.
       weights: [B], 1, or 0 for the rows that fill up the last batch.
       available: [K, B, M], what each pattern leaves; never more than `present`.
       noisy: as `features`, under noise: stands in for what a pattern takes away. None: nothing
         does, it is absent.
       frozen: this batch's rows of what `Stage.prepare` returned.
       constants: what `Stage.constants` returned.
+      history: the turns before, where the method asks for them (`model.history`).
     """
 
     features: dict[str, Float[Array, "B ..."]]
     lengths: dict[str, Int[Array, " B"]]
     present: Bool[Array, "B M"]
-    labels: Num[Array, " B"]
+    labels: Num[Array, "B tasks"]
     weights: Float[Array, " B"]
     available: Bool[Array, "K B M"]
     noisy: dict[str, Float[Array, "B ..."]] | None
     frozen: dict[str, Float[Array, "B ..."]]
     constants: dict[str, Array]
+    history: History | None = None
 
     @property
     def pattern_weights(self) -> Float[Array, "K B"]:
@@ -62,11 +81,13 @@ class Stage:
       loss: (params, batch, key, hyper) -> (scalar, metrics of unweighted terms). Networks with
         running statistics keep them in params["statistics"], which no gradient changes, and
         return the new ones among the metrics under the same name.
-      predict: (params, batch) -> [K, B, C] logits, or [K, B, 1] for a real-valued label.
+      predict: (params, batch) -> [K, B, C] logits, of several tasks side by side, or [K, B, 1]
+        for a real-valued label.
       prepare: (earlier, batch) -> per-utterance tensors [B, ...], computed once per stage.
       constants: earlier -> tensors that are the same for every utterance, computed once.
       invariants: (params, batch) -> [B, M, h] modality-invariant features of what is present, for
         the report's picture; None where a method has none.
+      history: how many turns before the utterance `Batch.history` holds; 0: there is none.
     """
 
     name: str
@@ -78,6 +99,7 @@ class Stage:
     prepare: Callable[[dict[str, Params], Batch], dict[str, Array]] = lambda earlier, batch: {}
     constants: Callable[[dict[str, Params]], dict[str, Array]] = lambda earlier: {}
     invariants: Callable[[Params, Batch], Float[Array, "B M h"]] | None = None
+    history: int = 0
 
     @property
     def hyper(self) -> dict[str, float]:

@@ -13,7 +13,7 @@ import jax
 
 from mmer_jax import cli
 from mmer_jax.errors import UserError
-from mmer_jax.parity import models, parts, reference
+from mmer_jax.parity import ei2, models, parts, reference
 
 COMPARISONS = {
     "cmd": parts.compare_cmd,
@@ -24,6 +24,7 @@ COMPARISONS = {
     "utt_shared": models.compare_utt_shared,
     "mmin": models.compare_mmin,
     "ifmmin": models.compare_ifmmin,
+    "ei2": ei2.compare_ei2,
 }
 
 

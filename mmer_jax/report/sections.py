@@ -152,13 +152,13 @@ class GroupSections:
             if not run.sweep:
                 continue
             self._heading(f"Sweep of {name}")
-            self._tables([tables.sweep_table(run.sweep, self._validation_metric())])
+            self._tables([tables.sweep_table(run.sweep, run.selected_by)])
             self.document.paragraph(
                 "Best validation score of each trial, mean ± standard deviation. The chosen point "
                 "is the one that is scored on the test split."
             )
             if swept_keys(run.sweep):
-                drawing = sweep_scores(run.sweep, self._validation_metric())
+                drawing = sweep_scores(run.sweep, run.selected_by)
                 caption = (
                     f"{escape(name)}: validation score over each swept value, mean ± standard "
                     "deviation over trials; the star is the chosen point."
@@ -172,7 +172,7 @@ class GroupSections:
         for name, run in logged.items():
             of = "the chosen point's trials" if run.sweep else "trials"
             caption = f"{escape(name)}: mean over {of}, the band is from lowest to highest."
-            drawing = training_curves(run.epochs, self._validation_metric())
+            drawing = training_curves(run.epochs, run.selected_by)
             self._figure(f"training-{name}", drawing, caption)
 
     def projections(self) -> None:
@@ -193,7 +193,7 @@ class GroupSections:
         facts = {
             "dataset": self.group.dataset,
             "label": self.group.label,
-            "classes": ", ".join(self.group.classes) or "real-valued",
+            "classes": self.group.outputs,
             "modalities": ", ".join(self.group.modalities),
             "splits": self.group.splits,
         }
@@ -214,10 +214,6 @@ class GroupSections:
     def _curve_metrics(self, protocol: str) -> list[str]:
         found = [m for scores in self.methods.values() for m in scores.metrics(protocol)]
         return curve_metrics(found)
-
-    def _validation_metric(self) -> str:
-        """What chooses an epoch (mmer_jax.metrics.score)."""
-        return "UA" if self.group.classes else "−MAE"
 
     def _band(self) -> str:
         sizes = {f"{name}: {trials_text(run)}" for name, run in self.group.runs.items()}
