@@ -147,6 +147,7 @@ class Programs:
         self._prepare = jax.jit(self._prepare_steps)
         self._predict = jax.jit(self._predict_steps)
         self._invariants = jax.jit(self._invariant_steps)
+        self._imagine = jax.jit(self._imagination_steps)
         self._constants = jit(jax.vmap(stage.constants))
 
     # ---- host side: one call each ----
@@ -226,6 +227,22 @@ class Programs:
         logits = np.concatenate(parts)[: len(rows)]  # [S, T, K, B, C]
         steps, n_trials, n_patterns, batch, outputs = logits.shape
         return logits.transpose(1, 2, 0, 3, 4).reshape(n_trials, n_patterns, steps * batch, outputs)
+
+    def imagination(
+        self, params: Params, trials: TrialData, feed: Feed, rows: np.ndarray
+    ) -> np.ndarray:
+        """R² [T, K] of what is imagined of rows [S, T, B] under the stage's patterns.
+
+        The explained share of the variance of the teacher's answers in the slots that a pattern
+        takes away; not finite where they have none. `trials` must come from `prepare`.
+        """
+        sums = [self._imagine(params, trials, piece) for piece in feed.pieces(rows)]
+        count, total, squares, errors = (
+            sum(np.asarray(part[i], np.float64) for part in sums) for i in range(4)
+        )
+        variance = squares - np.sum(total**2 / np.maximum(count, 1.0)[..., None], axis=(-2, -1))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return 1.0 - errors / variance
 
     def invariants(
         self, params: Params, trials: TrialData, feed: Feed, rows: np.ndarray
@@ -363,6 +380,26 @@ class Programs:
         return jax.lax.map(
             lambda inputs: jax.vmap(one_trial)(params, trials, *inputs), (piece.slots, piece.rows)
         )
+
+    def _imagination_steps(self, params, trials, piece: Piece):
+        """(n [T, K, M], Σ target [T, K, M, h], Σ target² [T, K], Σ error² [T, K])."""
+
+        def one_trial(params, trial, slots, rows):
+            batch = make_batch(self._spec, piece.resident, trial, slots, rows, self.patterns)
+            imagined, target = self._stage.imagine(params, batch)  # type: ignore[misc]
+            taken = batch.present[None] & ~batch.available & (batch.pattern_weights > 0)[..., None]
+            count = jnp.sum(taken, axis=1)
+            target = jnp.where(taken[..., None], target, 0.0)
+            error = jnp.where(taken[..., None], (imagined - target) ** 2, 0.0)
+            return count, target.sum(axis=1), (target**2).sum((1, 2, 3)), error.sum((1, 2, 3))
+
+        def one_step(sums, inputs):
+            added = jax.vmap(one_trial)(params, trials, *inputs)
+            return jax.tree.map(jnp.add, sums, added), None
+
+        shapes = jax.eval_shape(jax.vmap(one_trial), params, trials, piece.slots[0], piece.rows[0])
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        return jax.lax.scan(one_step, zeros, (piece.slots, piece.rows))[0]
 
     def _invariant_steps(self, params, trials, piece: Piece):
         full = full_pattern(len(self._spec.modalities))

@@ -30,6 +30,7 @@ from mmer_jax.nn.attention import TransformerLayer
 from mmer_jax.nn.context import ContextEncoder
 from mmer_jax.nn.heads import FcClassifier
 from mmer_jax.nn.interaction import Interaction
+from mmer_jax.nn.layers import merge_rows
 
 DROPOUTS = ("dropout", "encoder_dropout", "fusion_dropout", "context_dropout")
 NO_DROPOUT = dict.fromkeys(DROPOUTS)
@@ -69,11 +70,10 @@ class Understanding:
         for i, name in enumerate(self.names):
             keys = _keys(key, i, 2)
             encoded = self.encoders[name](params, batch, hyper["encoder_dropout"], keys[0])
-            embeddings = choose(batch.available, *encoded)
+            rows, restore = merge_rows(choose(batch.available, *encoded), inner=2)
             with jax.named_scope("fusion"):
-                weights = params[f"{name}_fusion"]
-                args = (embeddings, None, hyper["fusion_dropout"])
-                tokens.append(_apply(self.fusion, weights, keys[1], *args))
+                args = (params[f"{name}_fusion"], keys[1], rows, None, hyper["fusion_dropout"])
+                tokens.append(restore(_apply(self.fusion, *args)))
         return tokens
 
     def understood(self, params: Params, batch: Batch, hyper, key) -> list[Array]:

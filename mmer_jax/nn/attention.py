@@ -23,7 +23,7 @@ class SelfAttention(nn.Module):
     ) -> Float[Array, "... S D"]:
         """`valid` marks the tokens that may be attended to; None: all."""
         size = x.shape[-1]
-        projected = nn.Dense(3 * size, kernel_init=xavier, name="projection")(x)
+        projected = Linear(3 * size, kernel_init=xavier, name="projection")(x)
         out = _attend(*jnp.split(projected, 3, axis=-1), self.heads, valid, dropout)
         return Linear(size, name="out")(out)
 
@@ -35,17 +35,17 @@ class CrossAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "... S D"], other: Float[Array, "... R D"], dropout=None
+        self, x: Float[Array, "... S D"], other: Float[Array, "... R D"]
     ) -> Float[Array, "... S D"]:
         size = x.shape[-1]
         # Xavier's of one [D, 3D] matrix, as where a single projection makes all three.
         init = nn.initializers.variance_scaling(0.5, "fan_in", "uniform")
-        q = nn.Dense(size, kernel_init=init, name="query")(x)
-        k, v = jnp.split(nn.Dense(2 * size, kernel_init=init, name="key_value")(other), 2, axis=-1)
-        return Linear(size, name="out")(_attend(q, k, v, self.heads, None, dropout))
+        q = Linear(size, kernel_init=init, name="query")(x)
+        k, v = jnp.split(Linear(2 * size, kernel_init=init, name="key_value")(other), 2, axis=-1)
+        return Linear(size, name="out")(_attend(q, k, v, self.heads))
 
 
-def _attend(q, k, v, heads: int, valid, dropout):
+def _attend(q, k, v, heads: int, valid=None, dropout=None):
     """Tokens [..., S, D] of projected queries, keys and values."""
     shape, size = q.shape, q.shape[-1] // heads
     q, k, v = (part.reshape(*part.shape[:-1], heads, size) for part in (q, k, v))

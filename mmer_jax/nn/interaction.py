@@ -5,6 +5,7 @@ import jax
 from jaxtyping import Array, Float
 
 from mmer_jax.nn.attention import CrossAttention
+from mmer_jax.nn.layers import merge_rows
 
 
 class Interaction(nn.Module):
@@ -24,11 +25,13 @@ class Interaction(nn.Module):
 
     @nn.compact
     def __call__(
-        self, own: Float[Array, "... S D"], other: Float[Array, "... S D"], dropout=None
-    ) -> Float[Array, "... S D"]:
-        found = CrossAttention(self.heads, name="first")(own, other, dropout)
+        self, own: Float[Array, "... B S D"], other: Float[Array, "... B S D"]
+    ) -> Float[Array, "... B S D"]:
+        own, restore = merge_rows(own, inner=2)
+        other, _ = merge_rows(other, inner=2)
+        found = CrossAttention(self.heads, name="first")(own, other)
         opening = found
         if self.second:
-            found = CrossAttention(self.heads, name="second")(own, found, dropout)
+            found = CrossAttention(self.heads, name="second")(own, found)
             opening = opening + found
-        return own + (found * jax.nn.sigmoid(opening) if self.gate else found)
+        return restore(own + (found * jax.nn.sigmoid(opening) if self.gate else found))

@@ -28,8 +28,9 @@ def of_task(results: Sequence[Result], name: str) -> list[Result]:
 
 
 def together(results: Sequence[Result]) -> list[Result]:
-    """The lines of the tasks' joint score."""
-    return [r for r in results if r.metric == JOINT or r.metric in SHARED]
+    """The lines that are of no single task, the joint score among them."""
+    prefixes = tuple(f"{name}/" for name in task_names(results))
+    return [r for r in results if not r.metric.startswith(prefixes)]
 
 
 def overview(results: Sequence[Result]) -> list[Result]:
