@@ -122,7 +122,7 @@ def test_values_of_the_chosen_point_equal_evaluation(root, sweep):
     (rows, outputs), model = seen[1, 0], mmer_jax.load(workdir)
     assert len(seen) == 1 and model.classes == ()
     assert model.trained.weights["clip"] == 1.0
-    labels = read_directory(root, NAMES, label="score").labels[rows]
+    labels = read_directory(root, NAMES, label="score").labels[rows, 0]
     errors = results(workdir, "MAE", 1, 0)
     for pattern, values in outputs.items():
         found = model.predict(in_memory(root, rows, pattern))

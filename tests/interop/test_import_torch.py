@@ -58,7 +58,7 @@ def predictions(workdir, features):
         features={name: jnp.asarray(features[letter]) for name, letter in ORDER.items()},
         lengths={m.name: jnp.full(n, m.max_steps, jnp.int32) for m in spec.modalities},
         present=jnp.ones((n, 3), bool),
-        labels=jnp.zeros(n, jnp.int32),
+        labels=jnp.zeros((n, 1), jnp.int32),
         weights=jnp.ones(n),
         available=jnp.broadcast_to(PATTERNS[:, None], (len(PATTERNS), n, 3)),
         noisy=None,
