@@ -1,4 +1,4 @@
-"""Layers of every network here: Linear with the papers' initialisation, and Dropout."""
+"""Layers of every network here: Linear with the papers' initialisations, Dropout, BatchNorm."""
 
 from functools import partial
 
@@ -10,6 +10,10 @@ from jaxtyping import Array, Float
 # Kaiming normal (fan in) and zero bias, as in the released training code.
 kaiming = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 Linear = partial(nn.Dense, kernel_init=kaiming)
+# PyTorch's default: uniform within ± 1/√(fan in), which HARDY-MER leaves as it is.
+UniformLinear = partial(
+    nn.Dense, kernel_init=nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+)
 
 
 def leaky_relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
