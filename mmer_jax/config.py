@@ -30,6 +30,7 @@ def base() -> ConfigDict:
     c.data.kfold_by = "speaker"  # speaker | dialogue
     c.data.kfold_seed = 0
     c.data.allow_speaker_overlap = False
+    c.data.dialogues = "column"  # column (dialogue and turn) | none: each utterance is one
     c.data.normalize = "all"  # all | none | names joined by commas
     c.data.clip_std = 3.0  # normalised features lie within ± this many standard deviations; 0: off
     c.data.nonfinite = "error"  # error | missing
@@ -206,6 +207,7 @@ def check_values(config: ConfigDict) -> None:
         "data.source": ("records", "directory", "synthetic"),
         "data.placement": ("auto", "device", "stream"),
         "data.task": ("auto", "classification", "regression"),
+        "data.dialogues": ("column", "none"),
         "train.patterns": ("all", "sample", "rate"),
         "train.noise": ("none", *NOISES),
         "noise.schedule": SCHEDULES,

@@ -24,6 +24,7 @@ def ensemble_outputs(
     features: dict[str, Float[Array, "B ..."]],
     lengths: dict[str, Int[Array, " B"]],
     present: Bool[Array, "B M"],
+    turns: Bool[Array, "U L"],
 ) -> tuple[Float[Array, "B C"], Float[Array, "E B C"]]:
     """(the ensemble's outputs, each member's) of a batch.
 
@@ -34,13 +35,15 @@ def ensemble_outputs(
         absent or padded anything.
       lengths: of each sequence modality, valid steps, at least 1.
       present: which modalities an utterance has, in the order of `spec`.
+      turns: B = U·L, units of L utterances, and which of these there are; L is 1 unless the method
+        reads dialogues.
 
     Returns:
       Probabilities of the classes, averaged over members; or [.., 1] values in the label's unit.
       NaN for an utterance that has nothing: no model has seen such a one.
     """
-    rows = jnp.arange(present.shape[0])
-    labels = jnp.zeros(rows.shape, jnp.int32 if spec.is_classification else jnp.float32)
+    rows = jnp.where(turns, jnp.arange(present.shape[0]).reshape(turns.shape), -1)
+    labels = jnp.zeros(present.shape[0], jnp.int32 if spec.is_classification else jnp.float32)
     resident = Resident(features, lengths, present, labels)
     pattern = full_pattern(len(spec.modalities))  # all that is present
 
@@ -57,7 +60,7 @@ def ensemble_outputs(
             frozen={},
             constants={},
         )
-        batch = make_batch(spec, resident, trial, rows, rows, pattern)
+        batch = make_batch(spec, resident, trial, rows, rows, turns, pattern)
         return in_label_units(spec, stage.predict(mine["params"], batch)[0], trial)
 
     # A CPU is full with one member, whose intermediate results then stay in its cache.

@@ -39,15 +39,19 @@ def write(model: Predictor, path: str | Path) -> None:
     with any number of steps t ≥ 5 of its own; `lengths` maps sequences to int32 [b] ≥ 1;
     `present` is bool [b, M]. Features are those of the feature files, normalisation is inside;
     what stands where `present` is False or beyond a length never counts. Outputs are those of
-    `ensemble.ensemble_outputs`.
+    `ensemble.ensemble_outputs`. Where the method reads dialogues, the b utterances are the turns of
+    one dialogue, in order.
     """
     leaves, structure = jax.tree_util.tree_flatten_with_path(model.trained.weights)
     weights = {"/".join(part.key for part in place): np.asarray(leaf) for place, leaf in leaves}
 
+    dialogues = model.trained.stage.unit == "dialogue"
+
     def program(weights, features, lengths, present):
         nested = jax.tree_util.tree_unflatten(structure, list(weights[name] for name in names))
+        turns = jnp.ones((1, len(present)) if dialogues else (len(present), 1), bool)
         return ensemble_outputs(
-            model.trained.stage, model.trained.spec, nested, features, lengths, present
+            model.trained.stage, model.trained.spec, nested, features, lengths, present, turns
         )
 
     names = list(weights)
@@ -105,6 +109,7 @@ def _described(model: Predictor) -> dict[str, object]:
         ],
         "classes": list(model.classes),
         "outputs": "probabilities" if model.classes else "values",
+        "unit": model.trained.stage.unit,
         "members": [member._asdict() for member in model.members],
         "platforms": list(PLATFORMS),
         "jax": jax.__version__,

@@ -8,7 +8,7 @@ found.labels, found.probabilities, found.used
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -17,6 +17,7 @@ import numpy as np
 from mmer_jax.data.corpus import Modality, RawModality
 from mmer_jax.data.in_memory import check, from_arrays
 from mmer_jax.data.missing import condition_name
+from mmer_jax.data.units import Grouping, group_turns
 from mmer_jax.ensemble import ensemble_outputs
 from mmer_jax.errors import UserError
 from mmer_jax.trained import Member, TrainedRun, load_trained
@@ -103,8 +104,19 @@ class Predictor:
         """(fold, seed) of each model of the ensemble."""
         return self.trained.members
 
+    @property
+    def reads_dialogues(self) -> bool:
+        """Whether a prediction depends on the other utterances of the dialogue."""
+        return self.trained.stage.unit == "dialogue"
+
     def predict(
-        self, features: Mapping[str, object], *, batch_size: int = 256, members: bool = False
+        self,
+        features: Mapping[str, object],
+        *,
+        dialogues: Sequence[str] | None = None,
+        turns: Sequence[float] | None = None,
+        batch_size: int = 256,
+        members: bool = False,
     ) -> Predictions:
         """Predict N utterances, of which any may lack any modality.
 
@@ -113,19 +125,35 @@ class Predictor:
             an utterance that lacks it, or leave the modality out. Features that are not finite
             count as absent. Units are those of the feature files; sequences may be longer than any
             in training.
-          batch_size: utterances at a time.
+          dialogues: [N] names, for a method that reads dialogues; None: every utterance is a
+            dialogue of its own.
+          turns: [N] numbers that order the utterances of each dialogue; None: as they are given.
+          batch_size: utterances at a time; a dialogue is read as a whole, however long.
           members: also return what each member says.
 
         Raises:
-          UserError: an unknown modality, another shape than in training, or different N.
+          UserError: an unknown modality, another shape than in training, different N, or turns
+            that are repeated.
         """
         raw = from_arrays(features, self.trained.spec)
-        return self.predict_raw(raw, batch_size=batch_size, members=members)
+        grouping = None
+        if dialogues is not None:
+            count = len(next(iter(raw.values())))
+            grouping = _grouping(dialogues, np.arange(count) if turns is None else turns, count)
+        return self.predict_raw(raw, grouping, batch_size=batch_size, members=members)
 
     def predict_raw(
-        self, raw: Mapping[str, RawModality], *, batch_size: int = 256, members: bool = False
+        self,
+        raw: Mapping[str, RawModality],
+        grouping: Grouping | None = None,
+        *,
+        batch_size: int = 256,
+        members: bool = False,
     ) -> Predictions:
-        """As `predict`, of modalities as a feature directory stores them; absent ones are NaN."""
+        """As `predict`, of modalities as a feature directory stores them; absent ones are NaN.
+
+        `grouping`: the dialogues, for a method that reads them; None: of one utterance each.
+        """
         spec = self.trained.spec
         check(raw, spec)
         if batch_size < 1:
@@ -138,43 +166,56 @@ class Predictor:
             for i, name in enumerate(spec.names):
                 if name in raw:
                     used[:, i] = raw[name].finite_rows()
-        for start in range(0, count, batch_size):
-            rows = np.arange(start, min(start + batch_size, count))
-            mean, each = self._program(self._weights, *self._batch(raw, rows, used, batch_size))
-            outputs[rows] = np.asarray(mean)[: len(rows)]
+        for rows in self._units(grouping, count, batch_size):
+            flat = rows.reshape(-1)
+            batch = self._batch(raw, flat, used)
+            mean, each = self._program(self._weights, *batch, rows >= 0)
+            there = flat >= 0
+            outputs[flat[there]] = np.asarray(mean)[there]
             if own is not None:
-                own[:, rows] = np.asarray(each)[:, : len(rows)]
+                own[:, flat[there]] = np.asarray(each)[:, there]
         return Predictions(outputs, used, spec.names, spec.classes, own)
 
-    def _batch(self, raw, rows: np.ndarray, used: np.ndarray, batch_size: int):
-        """(features, lengths, present) of some rows, filled up to a size that recurs."""
-        size = min(batch_size, 1 << (len(rows) - 1).bit_length())
-        present = np.zeros((size, used.shape[1]), bool)
-        present[: len(rows)] = used[rows]
+    def _units(
+        self, grouping: Grouping | None, count: int, batch_size: int
+    ) -> Iterator[np.ndarray]:
+        """Rows [U, L] of each batch, -1 where there is none; of few shapes, so that they recur."""
+        if grouping is None or not self.reads_dialogues:
+            grouping = Grouping(np.arange(count, dtype=np.int32)[:, None])
+        table, width = grouping.table, _power_of_two(grouping.length)
+        at_once = max(1, batch_size // width)
+        for start in range(0, len(table), at_once):
+            part = table[start : start + at_once]
+            rows = np.full((min(at_once, _power_of_two(len(part))), width), -1, np.int32)
+            rows[: len(part), : grouping.length] = part
+            yield rows
+
+    def _batch(self, raw, rows: np.ndarray, used: np.ndarray):
+        """(features, lengths, present) of rows [B]; of row -1 nothing is present."""
+        present = used[rows] & (rows >= 0)[:, None]
         lengths = {
-            m.name: self._lengths(m, raw.get(m.name), rows, present[:, i])
+            m.name: self._lengths(raw.get(m.name), rows, present[:, i])
             for i, m in enumerate(self.modalities)
             if m.is_sequence
         }
         scale = self._scale(lengths, rows)
         features = {}
         for i, m in enumerate(self.modalities):
+            size = len(rows)
             shape = (size, steps_at(m, scale), m.dim) if m.is_sequence else (size, m.dim)
             features[m.name] = np.zeros(shape, np.float32)
-            mine = present[: len(rows), i]
+            mine = present[:, i]
             if mine.any():
                 found = raw[m.name].read(rows[mine])
                 found = found[:, : shape[1]]  # of a vector all of it
-                place = np.flatnonzero(mine)
-                features[m.name][place, : found.shape[1]] = found
+                features[m.name][np.flatnonzero(mine), : found.shape[1]] = found
         return features, lengths, present
 
-    def _lengths(self, m: Modality, raw: RawModality | None, rows, present) -> np.ndarray:
-        """[size] steps of a sequence, 1 where it is absent."""
-        lengths = np.ones(len(present), np.int32)
-        if raw is not None and raw.lengths is not None:
-            lengths[: len(rows)] = raw.lengths[rows]
-        return np.where(present, lengths, 1)
+    def _lengths(self, raw: RawModality | None, rows: np.ndarray, present) -> np.ndarray:
+        """[B] steps of a sequence, 1 where it is absent."""
+        if raw is None or raw.lengths is None:
+            return np.ones(len(rows), np.int32)
+        return np.where(present, raw.lengths[rows], 1).astype(np.int32)
 
     def _scale(self, lengths: Mapping[str, np.ndarray], rows: np.ndarray) -> float:
         """The number of steps to fill up to, as a multiple of training's.
@@ -198,6 +239,18 @@ class Predictor:
                     "may not be longer. Shorten it, or give None"
                 )
         return 1.0
+
+
+def _grouping(dialogues, turns, count: int) -> Grouping:
+    for name, values in (("dialogues", dialogues), ("turns", turns)):
+        if len(values) != count:
+            raise UserError(f"{name} has {len(values)} entries for {count} utterances")
+    return group_turns(dialogues, turns, np.arange(count).astype(str))
+
+
+def _power_of_two(count: int) -> int:
+    """The next one."""
+    return 1 << (count - 1).bit_length()
 
 
 def steps_at(m: Modality, scale: float) -> int:

@@ -9,7 +9,9 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from mmer_jax.config import is_hyper
@@ -18,16 +20,35 @@ Params = dict[str, Any]  # network name -> its parameters; gradients are clipped
 Hyper = Mapping[str, Float[Array, ""]]
 
 
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Patterns:
+    """K patterns that are the same for every utterance: part of a program, not of its data."""
+
+    each: tuple[tuple[bool, ...], ...]
+
+    @classmethod
+    def of(cls, patterns: np.ndarray) -> "Patterns":
+        """`patterns` [K, M]."""
+        return cls(tuple(tuple(bool(there) for there in pattern) for pattern in patterns))
+
+    def array(self) -> np.ndarray:
+        """[K, M] bool."""
+        return np.array(self.each, bool)
+
+
 class Batch(NamedTuple):
-    """B utterances under K patterns.
+    """B utterances under K patterns: U units of L rows each, one after the other, B = U·L.
 
     Attributes:
       features: name -> [B, D] or [B, T, D], normalised; zeros where padded or not present.
       lengths: sequence modality -> [B] valid steps, at least 1.
-      present: [B, M], what the corpus has of each utterance.
+      present: [B, M], what the corpus has of each utterance; nothing where there is none.
       labels: [B], int32 classes or float32.
-      weights: [B], 1, or 0 for the rows that fill up the last batch.
+      weights: [B], 1, or 0 where there is no utterance, or one that is context alone.
+      turns: [U, L], whether there is an utterance. L is 1 where units are utterances.
       available: [K, B, M], what each pattern leaves; never more than `present`.
+      patterns: what made `available`, where that is the same for every utterance; else None.
       noisy: as `features`, under noise: stands in for what a pattern takes away. None: nothing
         does, it is absent.
       frozen: this batch's rows of what `Stage.prepare` returned.
@@ -39,7 +60,9 @@ class Batch(NamedTuple):
     present: Bool[Array, "B M"]
     labels: Num[Array, " B"]
     weights: Float[Array, " B"]
+    turns: Bool[Array, "U L"]
     available: Bool[Array, "K B M"]
+    patterns: Patterns | None
     noisy: dict[str, Float[Array, "B ..."]] | None
     frozen: dict[str, Float[Array, "B ..."]]
     constants: dict[str, Array]
@@ -63,6 +86,7 @@ class Stage:
         running statistics keep them in params["statistics"], which no gradient changes, and
         return the new ones among the metrics under the same name.
       predict: (params, batch) -> [K, B, C] logits, or [K, B, 1] for a real-valued label.
+      unit: "utterance" or "dialogue": what `batch_size` counts and a batch holds U of.
       prepare: (earlier, batch) -> per-utterance tensors [B, ...], computed once per stage.
       constants: earlier -> tensors that are the same for every utterance, computed once.
       invariants: (params, batch) -> [B, M, h] modality-invariant features of what is present, for
@@ -75,6 +99,7 @@ class Stage:
     init: Callable[[Array, dict[str, Params]], Params]
     loss: Callable[[Params, Batch, Array, Hyper], tuple[Float[Array, ""], dict[str, Array]]]
     predict: Callable[[Params, Batch], Float[Array, "K B C"]]
+    unit: str = "utterance"
     prepare: Callable[[dict[str, Params], Batch], dict[str, Array]] = lambda earlier, batch: {}
     constants: Callable[[dict[str, Params]], dict[str, Array]] = lambda earlier: {}
     invariants: Callable[[Params, Batch], Float[Array, "B M h"]] | None = None

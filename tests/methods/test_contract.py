@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import one_batch, shrunk, trial_data
+from helpers import all_rows, one_batch, shrunk, trial_data
 
 from configs import augmentation, ifmmin, mmin, nmer
 from mmer_jax.data.feed import Feed
@@ -42,7 +42,9 @@ def case(request):
     feed = Feed(corpus, mesh, placement="device", memory_budget=0)
     data = trial_data(corpus, 1)
     earlier = {first.name: Programs(first, corpus.spec, mesh).init(data.key, {}).params}
-    data = Programs(stage, corpus.spec, mesh).prepare(earlier, data, feed, 32, len(corpus))
+    data = Programs(stage, corpus.spec, mesh).prepare(
+        earlier, data, feed, all_rows(corpus, 1), len(corpus)
+    )
     params = stage.init(jax.random.key(1), jax.tree.map(lambda x: x[0], earlier))
     batch = one_batch(corpus, data, corruption(config))
     hyper = {k: jnp.float32(v) for k, v in stage.hyper.items()}
@@ -110,6 +112,7 @@ def test_an_utterance_does_not_depend_on_its_batch(case):
         present=turned(batch.present),
         labels=turned(batch.labels),
         weights=turned(batch.weights),
+        turns=turned(batch.turns),
         available=batch.available[:, ::-1],
         noisy=jax.tree.map(turned, batch.noisy),
     )
