@@ -10,13 +10,14 @@ from mmer_jax import metrics
 from mmer_jax.checkpoint import Finished, load_final
 from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.noise import NoiseDraw
-from mmer_jax.data.protocols import RATES, Condition, effective_rate
+from mmer_jax.data.protocols import RATES, Condition, condition_name, effective_rate
 from mmer_jax.data.units import Units
 from mmer_jax.experiment import Experiment, GroupArrays
 from mmer_jax.results import Result
 from mmer_jax.trials import Group, Trial
 
 PICTURED = 500  # utterances in the picture of invariant features
+IMAGINATION = "imagination_R2"  # metric of methods that imagine, of protocol pattern
 
 
 def evaluate_trials(
@@ -45,12 +46,13 @@ def evaluate_trials(
     results: list[Result] = []
     for group in dict.fromkeys(done[trial.key].group for trial in trials):
         mine = [trial for trial in trials if done[trial.key].group == group]
-        stored = load_final(workdir, group)[stage.name]
+        stored = load_final(workdir, group)
         for start in range(0, len(mine), width):
             part = mine[start : start + width]
             arrays = GroupArrays(experiment, Group(tuple(part), width))
             index = np.array([done[trial.key].position for trial in part])
-            params = jax.tree.map(lambda leaf, i=index, a=arrays: a.on_trials(leaf[i]), stored)
+            trained = jax.tree.map(lambda leaf, i=index, a=arrays: a.on_trials(leaf[i]), stored)
+            params = trained[stage.name]
             tests = [fold.test for fold in arrays.folds]
             units = arrays.evaluation_tables(stage, tests)
             data = arrays.trial_data(0)
@@ -71,6 +73,10 @@ def evaluate_trials(
                     masks,
                     method=experiment.config.method,
                 )
+            if stage.imagine and any(c.protocol == "pattern" for c in conditions):
+                results += _imagination(
+                    experiment, stage, programs, arrays, trained, data, units
+                )
             if trials[0] in part:
                 _save_invariants(workdir, experiment, programs, params, data, units, tests[0])
     return results
@@ -82,6 +88,30 @@ def places(units: Units, trial: int, rows: np.ndarray) -> np.ndarray:
     where = np.flatnonzero(counted)
     order = np.argsort(found[where])
     return where[order[np.searchsorted(found[where], rows, sorter=order)]]
+
+
+def _imagination(experiment, stage, programs, arrays, trained, data, units) -> list[Result]:
+    """How much of the variance of what is missing is imagined, by pattern."""
+    corpus, feed = experiment.corpus, experiment.feed
+    data = programs.prepare(trained, data, feed, arrays.prepare_tables(stage), len(corpus))
+    shares = programs.imagination(trained[stage.name], data, feed, units)
+    return [
+        Result(
+            method=experiment.config.method,
+            dataset=corpus.name,
+            fold=trial.fold,
+            seed=trial.seed,
+            split="test",
+            protocol="pattern",
+            condition=condition_name(pattern, corpus.spec.names),
+            metric=IMAGINATION,
+            value=f"{share:.6f}",
+            n=len(experiment.folds[trial.fold].test),
+        )
+        for trial, by_pattern in zip(arrays.trials, shares, strict=False)  # the others only pad
+        for pattern, share in zip(programs.patterns, by_pattern, strict=True)
+        if np.isfinite(share)  # not where the corpus itself lacks what the pattern takes away
+    ]
 
 
 def _save_invariants(workdir, experiment, programs, params, data, units, test) -> None:

@@ -154,6 +154,7 @@ class Programs:
         self._prepare = jax.jit(self._prepare_steps)
         self._predict = jax.jit(self._predict_steps, static_argnames="patterns")
         self._invariants = jax.jit(self._invariant_steps)
+        self._imagine = jax.jit(self._imagination_steps)
         self._constants = jit(jax.vmap(stage.constants))
 
     # ---- host side: one call each ----
@@ -246,6 +247,22 @@ class Programs:
         logits = np.concatenate(parts)[: len(units)]  # [S, T, K, U·L, C]
         steps, n_trials, n_patterns, batch, outputs = logits.shape
         return logits.transpose(1, 2, 0, 3, 4).reshape(n_trials, n_patterns, steps * batch, outputs)
+
+    def imagination(
+        self, params: Params, trials: TrialData, feed: Feed, units: Units
+    ) -> np.ndarray:
+        """R² [T, K] of what is imagined of units [S, T, U, L] under the stage's patterns.
+
+        The explained share of the variance of the teacher's answers in the slots that a pattern
+        takes away; not finite where they have none. `trials` must come from `prepare`.
+        """
+        sums = [self._imagine(params, trials, piece) for piece in feed.pieces(units)]
+        count, total, squares, errors = (
+            sum(np.asarray(part[i], np.float64) for part in sums) for i in range(4)
+        )
+        variance = squares - np.sum(total**2 / np.maximum(count, 1.0)[..., None], axis=(-2, -1))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return 1.0 - errors / variance
 
     def invariants(
         self, params: Params, trials: TrialData, feed: Feed, units: Units
@@ -389,6 +406,29 @@ class Programs:
         return jax.lax.map(
             lambda inputs: jax.vmap(one_trial)(params, trials, *inputs), _steps(piece)
         )
+
+    def _imagination_steps(self, params, trials, piece: Piece):
+        """(n [T, K, M], Σ target [T, K, M, h], Σ target² [T, K], Σ error² [T, K])."""
+
+        def one_trial(params, trial, slots, rows, counted):
+            batch = make_batch(
+                self._spec, piece.resident, trial, slots, rows, counted, self.patterns
+            )
+            imagined, target = self._stage.imagine(params, batch)  # type: ignore[misc]
+            taken = batch.present[None] & ~batch.available & (batch.pattern_weights > 0)[..., None]
+            count = jnp.sum(taken, axis=1)
+            target = jnp.where(taken[..., None], target, 0.0)
+            error = jnp.where(taken[..., None], (imagined - target) ** 2, 0.0)
+            return count, target.sum(axis=1), (target**2).sum((1, 2, 3)), error.sum((1, 2, 3))
+
+        def one_step(sums, inputs):
+            added = jax.vmap(one_trial)(params, trials, *inputs)
+            return jax.tree.map(jnp.add, sums, added), None
+
+        first = jax.tree.map(lambda x: x[0], _steps(piece))
+        shapes = jax.eval_shape(jax.vmap(one_trial), params, trials, *first)
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        return jax.lax.scan(one_step, zeros, _steps(piece))[0]
 
     def _invariant_steps(self, params, trials, piece: Piece):
         full = full_pattern(len(self._spec.modalities))

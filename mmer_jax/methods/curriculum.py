@@ -4,8 +4,6 @@ The nearest training utterances of every available modality, as many of them as 
 hard. Lists of rows end in -1 where there is no further one; their first row is the utterance.
 """
 
-from collections.abc import Callable
-
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -55,20 +53,19 @@ def curriculum(
     nearest: Int[Array, "... M n"],
     available: Bool[Array, "... M"],
     hardness: Float[Array, "..."],
-    distance: Callable[[Int[Array, "... r"]], Float[Array, "... r"]],
     k: int,
 ) -> Int[Array, "... k+1"]:
-    """The rows that an utterance is trained on: itself and up to K others.
+    """The rows that an utterance is trained on: itself, several times if it is easy, and others.
+
+    `closest` has no part in it: a hardness below 1 leaves at most K others anyway.
 
     Args:
       nearest: for each modality the utterance's own row and its K nearest; n = K + 1.
       available: of each modality.
       hardness: in (0, 1).
-      distance: of listed rows from the first of their list; -1 gets anything.
       k: K, at least 1.
     """
-    rows = cut(union(nearest, available), hardness, k)
-    return line_up(closest(rows, distance(rows), k), k)
+    return line_up(cut(union(nearest, available), hardness, k), k)
 
 
 def _close_up(rows, kept):

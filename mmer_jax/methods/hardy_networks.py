@@ -4,19 +4,62 @@ Every modality has an encoder of its own (a projection and self-attention over t
 first stage encode each modality with its own encoder; the teacher's second stage sends each
 through the attention of all encoders and adds up. The joint head reads the modalities side by
 side, missing ones as zeros.
+
+**Encode once.** Modalities do not see each other before the joint head. So where a pattern is the
+same for all turns, what it leaves of a modality is encoded as under full modality, once for all
+patterns; only where each turn has a mask of its own (missing rates) every mask is encoded.
 """
 
 import itertools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from mmer_jax.data.corpus import CorpusSpec
 from mmer_jax.methods.hardness import information
-from mmer_jax.methods.stage import Params
-from mmer_jax.nn.dialogue import JointHead, MaskedAttention, TurnEncoder
-from mmer_jax.nn.layers import UniformLinear
+from mmer_jax.methods.stage import Batch, Params
+from mmer_jax.nn.dialogue import JointHead, MaskedAttention, TurnEncoder, UniformLinear
+
+
+class Turns(NamedTuple):
+    """U dialogues of L turns under K patterns; features are the modalities side by side.
+
+    Attributes:
+      features, noisy: zeros where not present; `noisy` stands in for what a pattern takes away.
+      patterns: [K, M], what made `available`; None where turns have masks of their own.
+    """
+
+    features: Float[Array, "U L F"]
+    noisy: Float[Array, "U L F"] | None
+    present: Bool[Array, "U L M"]
+    available: Bool[Array, "U K L M"]
+    patterns: np.ndarray | None
+
+    @classmethod
+    def of(cls, batch: Batch) -> "Turns":
+        shape = batch.turns.shape
+
+        def side_by_side(features):
+            return jnp.concatenate(list(features.values()), axis=-1).reshape(*shape, -1)
+
+        available = batch.available.reshape(-1, *shape, batch.present.shape[-1])
+        return cls(
+            side_by_side(batch.features),
+            None if batch.noisy is None else side_by_side(batch.noisy),
+            batch.present.reshape(*shape, -1),
+            jnp.moveaxis(available, 0, 1),
+            None if batch.patterns is None else batch.patterns.array(),
+        )
+
+    @property
+    def keys(self) -> Bool[Array, "U K L M"]:
+        """What may be attended to, and read by the joint head."""
+        if self.noisy is None:
+            return self.available
+        return jnp.broadcast_to(self.present[:, None], self.available.shape)
 
 
 class HardyNetworks:
@@ -76,31 +119,58 @@ class HardyNetworks:
         return jnp.split(features, ends[:-1], axis=-1)
 
     def encode(
-        self,
-        params: Params,
-        features: Float[Array, "... L F"],
-        keys: Bool[Array, "... L M"],
-        dropout=None,
-        key: Array | None = None,
-        *,
-        experts: bool = False,
-    ) -> Float[Array, "... L M h"]:
-        """Every modality of every turn.
+        self, params: Params, turns: Turns, dropout=None, key=None, *, experts: bool = False
+    ) -> Float[Array, "U K L M h"]:
+        """Every modality under every pattern, also those that it takes away.
 
         Args:
           params: with the encoders.
-          features: the modalities side by side.
-          keys: what turns may attend to.
+          turns: the dialogues.
           dropout, key: rate and random key, in training.
           experts: each modality goes through the attention of all encoders, whose outputs add up.
         """
-        return jnp.stack(
-            [
-                self.encode_one(params, m, x, keys[..., m], dropout, key, experts=experts)
-                for m, x in enumerate(self.split(features))
-            ],
-            axis=-2,
-        )
+        more = {"dropout": dropout, "key": key, "experts": experts}
+        features = self.split(turns.features)
+        noisy = [None] * len(features) if turns.noisy is None else self.split(turns.noisy)
+        encoded = []
+        for m, (x, other) in enumerate(zip(features, noisy, strict=True)):
+            here = turns.present[..., m]
+            if turns.patterns is None:
+                left = turns.available[..., m, None]
+                other = jnp.zeros_like(x) if other is None else other
+                x = jnp.where(left, x[:, None], other[:, None])
+                encoded.append(self.encode_one(params, m, x, turns.keys[..., m], **more))
+                continue
+            x = self.encode_one(params, m, x, here, **more)
+            if other is None:  # one turn stands for all that are absent
+                nothing = jnp.zeros((1, 1, self.dims[m]))
+                other = self.encode_one(params, m, nothing, jnp.zeros((1, 1), bool), **more)
+            else:
+                other = self.encode_one(params, m, other, here, **more)
+            left = turns.patterns[:, m][None, :, None, None]
+            encoded.append(jnp.where(left, x[:, None], other[:, None]))
+        return jnp.stack(encoded, axis=-2)
+
+    def encode_available(
+        self,
+        params: Params,
+        features: Float[Array, "U K ... L F"],
+        keys: Bool[Array, "U K ... L M"],
+        patterns: np.ndarray | None,
+        dropout=None,
+        key=None,
+    ) -> Float[Array, "U K ... L M h"]:
+        """Dialogues that differ from pattern to pattern; zeros where a modality is missing.
+
+        With `patterns` [K, M] a modality is encoded under those alone that leave it.
+        """
+        encoded = []
+        for m, x in enumerate(self.split(features)):
+            k = slice(None) if patterns is None else np.flatnonzero(patterns[:, m])
+            left = self.encode_one(params, m, x[:, k], keys[:, k, ..., m], dropout, key)
+            zeros = jnp.zeros((*x.shape[:-1], self.size), left.dtype)
+            encoded.append(zeros.at[:, k].set(left))
+        return jnp.where(keys[..., None], jnp.stack(encoded, axis=-2), 0.0)
 
     def encode_one(
         self, params: Params, m: int, x, keys, dropout=None, key=None, *, experts: bool = False

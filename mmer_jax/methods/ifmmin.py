@@ -143,6 +143,10 @@ class IFMMIN:
         encoded = self.encode(params, batch)
         return self.imagine(params, encoded, batch.available).logits
 
+    def imagined(self, params: Params, batch: Batch):
+        out = self.imagine(params, self.encode(params, batch), batch.available)
+        return out.imagined, teacher_target(batch)
+
     def invariants(self, params: Params, batch: Batch) -> Float[Array, "B M h"]:
         """Of every modality that is present (the paper's picture)."""
         return self.encode(params, batch).present_invariant
@@ -162,6 +166,7 @@ def stages(config, spec: CorpusSpec) -> tuple[Stage, ...]:
         predict=model.predict,
         prepare=model.prepare,
         constants=model.constants,
+        imagine=model.imagined,
         invariants=model.invariants,
     )
     return *utt_shared.stages(config, spec), student

@@ -125,6 +125,10 @@ class MMIN:
     def predict(self, params, batch: Batch):
         return self.imagine(params, self.encoders(params, batch), batch.available).logits
 
+    def imagined(self, params: Params, batch: Batch):
+        out = self.imagine(params, self.encoders(params, batch), batch.available)
+        return out.imagined, teacher_target(batch)
+
 
 def stages(config, spec: CorpusSpec) -> tuple[Stage, ...]:
     model, settings = MMIN(config, spec), config.stages.mmin
@@ -137,5 +141,6 @@ def stages(config, spec: CorpusSpec) -> tuple[Stage, ...]:
         predict=model.predict,
         prepare=model.prepare,
         constants=model.constants,
+        imagine=model.imagined,
     )
     return *utt_fusion.stages(config, spec), student

@@ -89,6 +89,8 @@ class Stage:
       unit: "utterance" or "dialogue": what `batch_size` counts and a batch holds U of.
       prepare: (earlier, batch) -> per-utterance tensors [B, ...], computed once per stage.
       constants: earlier -> tensors that are the same for every utterance, computed once.
+      imagine: (params, batch) -> what is imagined and the teacher's answer, [K, B, M, h] each, of
+        which the slots count that a pattern takes away; None where nothing is imagined.
       invariants: (params, batch) -> [B, M, h] modality-invariant features of what is present, for
         the report's picture; None where a method has none.
     """
@@ -102,6 +104,9 @@ class Stage:
     unit: str = "utterance"
     prepare: Callable[[dict[str, Params], Batch], dict[str, Array]] = lambda earlier, batch: {}
     constants: Callable[[dict[str, Params]], dict[str, Array]] = lambda earlier: {}
+    imagine: (
+        Callable[[Params, Batch], tuple[Float[Array, "K B M h"], Float[Array, "K B M h"]]] | None
+    ) = None
     invariants: Callable[[Params, Batch], Float[Array, "B M h"]] | None = None
 
     @property

@@ -23,7 +23,7 @@ class SelfAttention(nn.Module):
     ) -> Float[Array, "... S D"]:
         """`valid` marks the tokens that may be attended to; None: all."""
         size = x.shape[-1]
-        projected = nn.Dense(3 * size, kernel_init=xavier, name="projection")(x)
+        projected = Linear(3 * size, kernel_init=xavier, name="projection")(x)
         q, k, v = (
             part.reshape(*part.shape[:-1], self.heads, size // self.heads)
             for part in jnp.split(projected, 3, axis=-1)

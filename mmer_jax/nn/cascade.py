@@ -5,7 +5,7 @@ from collections.abc import Callable
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from mmer_jax.nn.layers import Linear, kaiming, leaky_relu
+from mmer_jax.nn.layers import Linear, kaiming, leaky_relu, merge_rows
 
 
 class Autoencoder(nn.Module):
@@ -59,19 +59,18 @@ class Cascade(nn.Module):
         first: Float[Array, "... D"],
     ) -> tuple[Float[Array, "... D"], Float[Array, "... nz"]]:
         """(the transition of the last block's result, the blocks' latents side by side)."""
-        shape, dim = first.shape[:-1], first.shape[-1]
+        dim = first.shape[-1]
+        rows, restore = merge_rows(first)
         blocks = nn.scan(
             lambda autoencoder, x, _: block(autoencoder, x),
             variable_axes={"params": 0},
             split_rngs={"params": True},
             length=self.n_blocks,
         )
-        x, latents = blocks(
-            Autoencoder(self.layers, self.gain, name="blocks"), first.reshape(-1, dim), None
-        )
+        x, latents = blocks(Autoencoder(self.layers, self.gain, name="blocks"), rows, None)
         imagined = Linear(dim, name="transition1")(nn.relu(Linear(dim, name="transition0")(x)))
         latents = latents.swapaxes(0, 1)  # [blocks, rows, z] -> [rows, blocks, z]
-        return imagined.reshape(*shape, dim), latents.reshape(*shape, -1)
+        return restore(imagined), restore(latents.reshape(len(latents), -1))
 
 
 class ResidualCascade(Cascade):
@@ -98,5 +97,5 @@ class InvariantCascade(Cascade):
     def __call__(
         self, embeddings: Float[Array, "... D"], invariant: Float[Array, "... D"]
     ) -> tuple[Float[Array, "... D"], Float[Array, "... nz"]]:
-        invariant = invariant.reshape(-1, invariant.shape[-1])
+        invariant, _ = merge_rows(invariant)
         return self._run(lambda autoencoder, x: autoencoder(x + invariant), embeddings)

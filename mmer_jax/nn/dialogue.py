@@ -5,13 +5,17 @@ What a turn is not allowed to see has no part in it, whatever stands there; wher
 seen, attention gives 0. Dialogues of any length may be padded to any length.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmer_jax.nn.attention import VERY_NEGATIVE
-from mmer_jax.nn.layers import Dropout, UniformLinear
+from mmer_jax.nn.layers import Dropout, Linear, torch_uniform
+
+UniformLinear = functools.partial(Linear, kernel_init=torch_uniform)
 
 
 class MaskedAttention(nn.Module):

@@ -3,7 +3,7 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from mmer_jax.nn.layers import BatchNorm, Dropout, Linear, leaky_relu
+from mmer_jax.nn.layers import BatchNorm, Dropout, Linear, leaky_relu, merge_rows
 
 
 class FcClassifier(nn.Module):
@@ -18,12 +18,15 @@ class FcClassifier(nn.Module):
         self, x: Float[Array, "... D"], dropout=None, weights: Float[Array, "..."] | None = None
     ) -> Float[Array, "... C"]:
         """`weights` of the rows: in training, where there is batch normalisation."""
+        x, restore = merge_rows(x)
+        if weights is not None:
+            weights, _ = merge_rows(weights, inner=0)
         for i, size in enumerate(self.layers):
             x = nn.relu(Linear(size, name=f"layer{i}")(x))
             if self.batch_norm:
                 x = BatchNorm(name=f"norm{i}")(x, weights)
             x = Dropout()(x, dropout)
-        return Linear(self.n_outputs, name="out")(x)
+        return restore(Linear(self.n_outputs, name="out")(x))
 
 
 class SharedEncoder(nn.Module):

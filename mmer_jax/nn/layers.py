@@ -1,19 +1,51 @@
 """Layers of every network here: Linear with the papers' initialisations, Dropout, BatchNorm."""
 
-from functools import partial
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-# Kaiming normal (fan in) and zero bias, as in the released training code.
+# Kaiming normal (fan in), as in the released training code.
 kaiming = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
-Linear = partial(nn.Dense, kernel_init=kaiming)
-# PyTorch's default: uniform within ± 1/√(fan in), which HARDY-MER leaves as it is.
-UniformLinear = partial(
-    nn.Dense, kernel_init=nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-)
+# PyTorch's default, which HARDY-MER leaves as it is: uniform within ± 1/√(fan in).
+torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def merge_rows(x: Array, inner: int = 1) -> tuple[Array, Callable[[Array], Array]]:
+    """[..., B, <inner axes>] -> ([B · ..., <inner axes>], what leads an array back).
+
+    Rows come first, because only then does a batch divided over devices stay divided: patterns
+    first, and every device would gather the whole batch.
+    """
+    leading = x.ndim - inner
+    rows_first = jnp.moveaxis(x, leading - 1, 0)
+
+    def restore(y: Array) -> Array:
+        return jnp.moveaxis(y.reshape(*rows_first.shape[:leading], *y.shape[1:]), 0, leading - 1)
+
+    return rows_first.reshape(-1, *x.shape[leading:]), restore
+
+
+class Linear(nn.Module):
+    """x W + b as one product of two matrices, whatever x's leading axes.
+
+    With several of them XLA transposes x for the gradient of W, which takes twice the time (CPU).
+    Rows should come first (`merge_rows`).
+    """
+
+    features: int
+    use_bias: bool = True
+    kernel_init: Callable = kaiming
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... E"]:
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+        out = x.reshape(-1, x.shape[-1]) @ kernel
+        if self.use_bias:
+            out += self.param("bias", nn.initializers.zeros, (self.features,))[None]
+        return out.reshape(*x.shape[:-1], self.features)
 
 
 def leaky_relu(x: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmer_jax.nn.attention import TransformerLayer
-from mmer_jax.nn.layers import Linear
+from mmer_jax.nn.layers import Linear, merge_rows
 
 
 class ConditionalVAE(nn.Module):
@@ -37,24 +37,26 @@ class ConditionalVAE(nn.Module):
     ) -> tuple[Float[Array, "... B z"], Float[Array, "... B z"]]:
         """(μ, log σ²); rows that are not `real` are attended to by none."""
         tokens = jnp.concatenate([x, condition], axis=-2)
-        flat = (*tokens.shape[:-2], -1)
-        valid = None
-        if self.attention == "batch":
-            tokens, valid = tokens.reshape(flat), real
-        else:  # attention itself does not know which token is which
-            init = nn.initializers.normal(0.02)
-            tokens += self.param("position", init, tokens.shape[-2:])[(None,) * (x.ndim - 2)]
         run = nn.scan(  # one layer's program instead of five; weights are stacked [layers, ...]
-            lambda layer, x, _: (layer(x, valid, dropout), None),
+            lambda layer, x, valid: (layer(x, valid, dropout), None),
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
+            in_axes=nn.broadcast,
             length=self.layers,
         )
-        tokens, _ = run(TransformerLayer(self.heads, self.feedforward, name="layers"), tokens, None)
-        tokens = tokens.reshape(flat)
-        return Linear(self.latent, name="mean")(tokens), Linear(self.latent, name="log_variance")(
-            tokens
-        )
+        layers = TransformerLayer(self.heads, self.feedforward, name="layers")
+        if self.attention == "batch":
+            encoded, _ = run(layers, tokens.reshape(*tokens.shape[:-2], -1), real)
+        else:
+            rows, restore = merge_rows(tokens, inner=2)
+            # Attention itself does not know which token is which.
+            init = nn.initializers.normal(0.02)
+            rows += self.param("position", init, rows.shape[1:])[None]
+            encoded, _ = run(layers, rows, None)
+            encoded = restore(encoded.reshape(len(rows), -1))
+        rows, restore = merge_rows(encoded)
+        mean = Linear(self.latent, name="mean")(rows)
+        return restore(mean), restore(Linear(self.latent, name="log_variance")(rows))
 
     @nn.compact
     def decode(
@@ -62,8 +64,9 @@ class ConditionalVAE(nn.Module):
     ) -> Float[Array, "... B M h"]:
         """Clean embeddings. (The released code lacks its decoder; this one is ours.)"""
         flat = condition.reshape(*z.shape[:-1], -1)
-        hidden = nn.relu(Linear(self.hidden, name="decoder0")(jnp.concatenate([z, flat], axis=-1)))
-        return Linear(flat.shape[-1], name="decoder1")(hidden).reshape(condition.shape)
+        rows, restore = merge_rows(jnp.concatenate([z, flat], axis=-1))
+        hidden = nn.relu(Linear(self.hidden, name="decoder0")(rows))
+        return restore(Linear(flat.shape[-1], name="decoder1")(hidden)).reshape(condition.shape)
 
     def __call__(self, x, condition, real, dropout=None, sample: bool = False):
         """(reconstruction, μ, log σ²); z is drawn from Flax's stream "latent", or is μ."""

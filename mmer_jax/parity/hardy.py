@@ -13,7 +13,7 @@ from mmer_jax.interop.torch_layout import StateDict, linear
 from mmer_jax.losses import weighted_mean
 from mmer_jax.methods import curriculum
 from mmer_jax.methods.hardness import hardness, reconstruction_error
-from mmer_jax.methods.hardy_networks import HardyNetworks
+from mmer_jax.methods.hardy_networks import HardyNetworks, Turns
 from mmer_jax.methods.stage import Params
 from mmer_jax.parity.reference import Difference, difference, group
 
@@ -41,8 +41,11 @@ def _compare(meta, arrays, *, teacher: bool) -> Iterator[Difference]:
     real = given["input/utterance_mask_batch_seq"] > 0
     present = given["input/available_seq_batch_3"].swapaxes(0, 1) > 0
     keys = present & real[..., None]
+    turns = Turns(features, None, keys, keys[:, None], None)
     for stage, experts in (("output_first_stage", False), ("output", teacher)):
-        ours = jax.jit(lambda params, experts=experts: _outputs(networks, params, features, keys, teacher, experts))(params)
+        ours = jax.jit(
+            lambda params, experts=experts: _outputs(networks, params, turns, teacher, experts)
+        )(params)
         for name, value in ours.items():
             if f"{stage}/{name}" in arrays:
                 yield difference(f"{stage}/{name}", value, arrays[f"{stage}/{name}"])
@@ -63,9 +66,9 @@ def _compare(meta, arrays, *, teacher: bool) -> Iterator[Difference]:
         yield difference("output/hardness", value, arrays["output/hardness"])
 
 
-def _outputs(networks: HardyNetworks, params, features, keys, teacher: bool, experts: bool):
+def _outputs(networks: HardyNetworks, params, turns: Turns, teacher: bool, experts: bool):
     """Everything that a forward pass gives, by the names of the files."""
-    encoded = networks.encode(params, features, keys, experts=experts)
+    encoded, keys = networks.encode(params, turns, experts=experts)[:, 0], turns.keys[:, 0]
     logits, reconstructed = networks.joint(params, jnp.where(keys[..., None], encoded, 0.0))
     each = networks.classify_each(params, encoded)
     ours = {f"out_{x}": each[..., m, :] for m, x in enumerate(LETTERS.values())}
@@ -149,9 +152,7 @@ def compare_retrieval(meta, arrays) -> Iterator[Difference]:
         for name, ours in (("integrated", found), ("filtered", chosen), ("kept", kept)):
             reference = arrays[f"output/{pattern}/{name}"]
             yield difference(f"output/{pattern}/{name}", *_same_width(ours, reference))
-        whole = curriculum.curriculum(
-            nearest, available, hardness, lambda rows: mean[rows[:, :1], rows], k
-        )
+        whole = curriculum.line_up(kept, k)
         key = f"output/{pattern}/retrieved_audio"
         yield difference(key, arrays["input/db_a"][np.asarray(whole)], arrays[key])
 

@@ -1,11 +1,17 @@
-"""BatchNorm, attention and the VAE."""
+"""Rows, BatchNorm, attention and the VAE."""
+
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from mmer_jax.nn.attention import SelfAttention, TransformerLayer
-from mmer_jax.nn.layers import BatchNorm
+from mmer_jax.nn.cascade import ResidualCascade
+from mmer_jax.nn.heads import FcClassifier
+from mmer_jax.nn.layers import BatchNorm, merge_rows
 from mmer_jax.nn.vae import ConditionalVAE
 
 
@@ -80,3 +86,34 @@ def test_the_vae_tells_its_modalities_apart():
     assert abs(swapped - out).max() > 1e-3
     drawn, *_ = vae.apply(params, x, x, real, sample=True, rngs={"latent": jax.random.key(2)})
     assert abs(drawn - out).max() > 1e-3
+
+
+def test_merged_rows_lead_back():
+    x = np.arange(3 * 4 * 5 * 2).reshape(3, 4, 5, 2)
+    rows, restore = merge_rows(jnp.asarray(x), inner=2)
+    np.testing.assert_array_equal(rows, x.swapaxes(0, 1).reshape(12, 5, 2))
+    np.testing.assert_array_equal(restore(rows), x)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [ResidualCascade((8, 4), 2), FcClassifier((8,), 3), ConditionalVAE(4, 1, 2, 8, 8)],
+    ids=lambda network: type(network).__name__,
+)
+def test_a_batch_divided_over_devices_stays_divided(network):
+    """Under patterns nothing but weight gradients crosses devices."""
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    shape = (3, 8, 2, 8) if isinstance(network, ConditionalVAE) else (3, 8, 8)
+    x = jax.device_put(jnp.ones(shape), NamedSharding(mesh, PartitionSpec(None, "data")))
+    args = (x, jnp.ones(shape[:2], bool)) if isinstance(network, ConditionalVAE) else ()
+    params = jax.device_put(
+        jax.jit(lambda x: network.init(jax.random.key(0), x, *args))(x),
+        NamedSharding(mesh, PartitionSpec()),
+    )
+
+    def loss(params, x):
+        return sum(jnp.sum(y**2) for y in jax.tree.leaves(network.apply(params, x, *args)))
+
+    program = jax.jit(jax.grad(loss)).lower(params, x).compile().as_text()
+    assert "all-reduce(" in program
+    assert not re.search("(all-gather|all-to-all|collective-permute)[(-]", program)
