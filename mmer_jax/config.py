@@ -216,6 +216,9 @@ def check_values(config: ConfigDict) -> None:
         "quirks.cascade_init": ("scaled", "kaiming"),
         "quirks.attention": ("modalities", "batch"),
         "quirks.kl": ("mean", "sum"),
+        "quirks.curriculum_labels": ("own", "query"),
+        "model.curriculum.retrieval": ("encodings", "features", "random"),
+        "model.curriculum.hardness": ("both", "direct", "indirect", "off"),
         "quirks.latent": ("mean", "sample"),
     }
     values = flat(config)
@@ -238,6 +241,10 @@ def check_values(config: ConfigDict) -> None:
         "synthetic.n_utterances": 1,
         "checkpoint.every_seconds": 0,
         "model.blocks": 1,
+        "model.heads": 1,
+        "model.depth": 1,
+        "model.decoder": 1,
+        "model.curriculum.k": 0,
     }
     for key, least in bounds.items():
         if key in values and values[key] < least:  # type: ignore[operator]

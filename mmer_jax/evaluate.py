@@ -93,7 +93,9 @@ def places(units: Units, trial: int, rows: np.ndarray) -> np.ndarray:
 def _imagination(experiment, stage, programs, arrays, trained, data, units) -> list[Result]:
     """How much of the variance of what is missing is imagined, by pattern."""
     corpus, feed = experiment.corpus, experiment.feed
-    data = programs.prepare(trained, data, feed, arrays.prepare_tables(stage), len(corpus))
+    data = programs.prepare(
+        trained, data, feed, arrays.prepare_tables(stage), arrays.trained_rows()
+    )
     shares = programs.imagination(trained[stage.name], data, feed, units)
     return [
         Result(

@@ -146,6 +146,13 @@ class GroupArrays:
             tables.append(fill_up(both, self._batch_of(grouping)))
         return self._tables(tables)
 
+    def trained_rows(self) -> np.ndarray:
+        """[T, N] bool, the labelled utterances of each trial's training part."""
+        found = np.zeros((self._count, len(self._experiment.corpus)), bool)
+        for i, fold in enumerate(self.folds):
+            found[i, fold.train] = True
+        return found
+
     def _training_units(self, stage: Stage, fold: Fold) -> Units:
         return self._experiment.groupings[stage.unit].units(fold.train, fold.context)
 

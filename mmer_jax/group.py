@@ -97,7 +97,7 @@ class GroupTraining:
                     data,
                     self.experiment.feed,
                     self.arrays.prepare_tables(stage),
-                    len(self.experiment.corpus),
+                    self.arrays.trained_rows(),
                 )
                 state = self._train_stage(
                     stage, programs, state, data, earlier, before, max(done, before), reporter, stop

@@ -156,6 +156,7 @@ class Programs:
         self._invariants = jax.jit(self._invariant_steps)
         self._imagine = jax.jit(self._imagination_steps)
         self._constants = jit(jax.vmap(stage.constants))
+        self._relate = jit(jax.vmap(self._relate_rows))
 
     # ---- host side: one call each ----
 
@@ -189,18 +190,24 @@ class Programs:
         return self._epoch.lower(state, trials, train, validation, jnp.float32(1), 0)
 
     def prepare(
-        self, earlier: dict[str, Params], trials: TrialData, feed: Feed, units: Units, n_rows: int
+        self,
+        earlier: dict[str, Params],
+        trials: TrialData,
+        feed: Feed,
+        units: Units,
+        trained: np.ndarray,
     ) -> TrialData:
         """`trials` with what the frozen stages say of every row of the corpus.
 
         Args:
-          units: [S, T, U, L], in which every trial counts each of the `n_rows` rows once.
+          units: [S, T, U, L], in which every trial counts each row of the corpus once.
+          trained: [T, N], the rows that a trial trains on.
         """
         if not earlier:
             return trials
         n_trials = len(trials.key)
         parts = [self._prepare(earlier, trials, piece) for piece in feed.pieces(units)]
-        place = jnp.asarray(_places(units, n_rows))
+        place = jnp.asarray(_places(units, trained.shape[1]))
 
         def join(*leaves):  # [S, T, U·L, ...] each -> [T, N, ...]
             whole = jnp.concatenate(leaves).swapaxes(0, 1)
@@ -210,7 +217,11 @@ class Programs:
         frozen = jax.jit(
             lambda parts: jax.tree.map(join, *parts), out_shardings=mesh_lib.by_trial(self._mesh)
         )(parts)
-        return trials._replace(frozen=frozen, constants=self._constants(earlier))
+        constants = self._constants(earlier)
+        if self._stage.relate:
+            frozen, more = self._relate(frozen, jnp.asarray(trained), trials.key)
+            constants |= more
+        return trials._replace(frozen=frozen, constants=constants)
 
     def predict(
         self,
@@ -388,6 +399,10 @@ class Programs:
         return jax.lax.map(
             lambda inputs: jax.vmap(one_trial)(earlier, trials, *inputs), _steps(piece)
         )
+
+    def _relate_rows(self, frozen, trained, key):
+        key = jax.random.fold_in(key, np.uint32(-1 % 2**32))  # a step that training never reaches
+        return self._stage.relate(frozen, trained, key)  # type: ignore[misc]
 
     def _predict_steps(self, params, trials, piece: Piece, noise, *, patterns=None, masks=None):
         fixed = full_pattern(len(self._spec.modalities)) if patterns is None else patterns.array()

@@ -34,6 +34,8 @@ def shrunk(config, **overrides):
         config.model.blocks = 2
     if "vae" in config.model:
         config.model.vae.update(latent=4, layers=2, heads=2, feedforward=8, hidden=8)
+    if "curriculum" in config.model:
+        config.model.update(heads=2, depth=2, decoder=8)
     for stage in config.stages.values():
         stage.update(batch_size=32, constant_epochs=1, decay_epochs=1)
     config.eval.batch_size = 32

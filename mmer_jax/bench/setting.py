@@ -61,7 +61,8 @@ class Student:
         earlier = {"utt_shared": Programs(teacher, corpus.spec, mesh).init(data.key, {}).params}
         self.programs = Programs(student, corpus.spec, mesh, training=training)
         everything = stack_tables([fill_up(_units(np.arange(len(corpus))), BATCH)] * n_trials)
-        self.data = self.programs.prepare(earlier, data, self.feed, everything, len(corpus))
+        trained = np.ones((n_trials, len(corpus)), bool)
+        self.data = self.programs.prepare(earlier, data, self.feed, everything, trained)
         self.state = self.programs.init(data.key, earlier)
         rows = np.arange(STEPS * BATCH) % len(corpus)
         self.units = stack_tables([fill_up(_units(rows), BATCH)] * n_trials)

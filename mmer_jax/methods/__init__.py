@@ -2,7 +2,7 @@
 
 from mmer_jax.data.corpus import CorpusSpec
 from mmer_jax.errors import UserError
-from mmer_jax.methods import augmentation, ifmmin, mmin, nmer, utt_fusion, utt_shared
+from mmer_jax.methods import augmentation, hardy, ifmmin, mmin, nmer, utt_fusion, utt_shared
 from mmer_jax.methods.stage import Stage
 
 METHODS = {
@@ -12,6 +12,7 @@ METHODS = {
     "mmin": mmin.stages,
     "ifmmin": ifmmin.stages,
     "nmer": nmer.stages,
+    "hardy": hardy.stages,
 }
 
 # What a method's config must hold beside the base configuration.
@@ -34,6 +35,16 @@ NEEDS = {
         "quirks.attention",
         "quirks.kl",
         "quirks.latent",
+    ),
+    "hardy": (
+        "stages.hardy_unimodal",
+        "stages.hardy_teacher",
+        "stages.hardy",
+        "model.heads",
+        "model.depth",
+        "model.decoder",
+        "model.curriculum",
+        "quirks.curriculum_labels",
     ),
     "ifmmin": ("stages.utt_shared", "stages.ifmmin", "model.cascade", "model.blocks"),
 }

@@ -15,10 +15,9 @@ from mmer_jax.data.missing import full_pattern, missing_patterns
 from mmer_jax.methods.curriculum import curriculum
 from mmer_jax.methods.hardness import hardness, reconstruction_error
 from mmer_jax.methods.hardy_networks import HardyNetworks, Turns
-from mmer_jax.methods.stage import Batch, Params
+from mmer_jax.methods.stage import Batch, Params, Tensors
 from mmer_jax.retrieval import top_k
 
-Tensors = dict[str, Array]
 RANDOM_AT_ONCE = 256  # utterances whose random neighbours are drawn at a time
 
 

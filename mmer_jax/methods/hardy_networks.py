@@ -167,7 +167,7 @@ class HardyNetworks:
         encoded = []
         for m, x in enumerate(self.split(features)):
             k = slice(None) if patterns is None else np.flatnonzero(patterns[:, m])
-            left = self.encode_one(params, m, x[:, k], keys[:, k, ..., m], dropout, key)
+            left = self.encode_one(params, m, x[:, k], keys[..., m][:, k], dropout, key)
             zeros = jnp.zeros((*x.shape[:-1], self.size), left.dtype)
             encoded.append(zeros.at[:, k].set(left))
         return jnp.where(keys[..., None], jnp.stack(encoded, axis=-2), 0.0)

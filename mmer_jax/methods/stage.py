@@ -18,6 +18,7 @@ from mmer_jax.config import is_hyper
 
 Params = dict[str, Any]  # network name -> its parameters; gradients are clipped per network
 Hyper = Mapping[str, Float[Array, ""]]
+Tensors = dict[str, Array]
 
 
 @jax.tree_util.register_static
@@ -51,8 +52,8 @@ class Batch(NamedTuple):
       patterns: what made `available`, where that is the same for every utterance; else None.
       noisy: as `features`, under noise: stands in for what a pattern takes away. None: nothing
         does, it is absent.
-      frozen: this batch's rows of what `Stage.prepare` returned.
-      constants: what `Stage.constants` returned.
+      frozen: this batch's rows of what `Stage.prepare`, or `Stage.relate`, returned.
+      constants: what `Stage.constants` and `Stage.relate` returned.
     """
 
     features: dict[str, Float[Array, "B ..."]]
@@ -88,6 +89,8 @@ class Stage:
       predict: (params, batch) -> [K, B, C] logits, or [K, B, 1] for a real-valued label.
       unit: "utterance" or "dialogue": what `batch_size` counts and a batch holds U of.
       prepare: (earlier, batch) -> per-utterance tensors [B, ...], computed once per stage.
+      relate: (what `prepare` returned of the whole corpus, [N, ...]; which rows are the fold's
+        training utterances, [N]; key) -> (what takes its place, further constants), once per stage.
       constants: earlier -> tensors that are the same for every utterance, computed once.
       imagine: (params, batch) -> what is imagined and the teacher's answer, [K, B, M, h] each, of
         which the slots count that a pattern takes away; None where nothing is imagined.
@@ -103,6 +106,9 @@ class Stage:
     predict: Callable[[Params, Batch], Float[Array, "K B C"]]
     unit: str = "utterance"
     prepare: Callable[[dict[str, Params], Batch], dict[str, Array]] = lambda earlier, batch: {}
+    relate: (
+        Callable[[Tensors, Bool[Array, " N"], Array], tuple[Tensors, Tensors]] | None
+    ) = None
     constants: Callable[[dict[str, Params]], dict[str, Array]] = lambda earlier: {}
     imagine: (
         Callable[[Params, Batch], tuple[Float[Array, "K B M h"], Float[Array, "K B M h"]]] | None

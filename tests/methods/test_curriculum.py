@@ -39,39 +39,36 @@ def test_what_is_lacking_is_the_first():
     assert line_up(jnp.array([4, 1, 3, 5, 6]), K).tolist() == [4, 1, 3, 5]
 
 
-@given(st.integers(0, 2**31), st.integers(1, 4), st.integers(2, 4), st.integers(1, 9))
-@settings(max_examples=30, deadline=None)
-def test_a_curriculum_is_the_utterance_and_neighbours_of_what_it_has(seed, k, n_modalities, n_rows):
+BUILD = jax.jit(curriculum, static_argnums=3)
+
+
+@given(st.integers(0, 2**31), st.integers(1, 9))
+@settings(max_examples=50, deadline=None)
+def test_a_curriculum_is_the_utterance_and_neighbours_of_what_it_has(seed, n_rows):
     """Any database, also one smaller than K + 1."""
     rng = np.random.default_rng(seed)
     own, others = 0, np.arange(1, n_rows)
-    nearest = np.full((n_modalities, k + 1), -1)
+    nearest = np.full((3, K + 1), -1)
     for row in nearest:
-        found = rng.permutation(others)[:k]
+        found = rng.permutation(others)[:K]
         row[: 1 + len(found)] = [own, *found]
-    available = rng.random(n_modalities) < 0.6
-    available[rng.integers(n_modalities)] = True
+    available = rng.random(3) < 0.6
+    available[rng.integers(3)] = True
     hardness = rng.random(dtype=np.float32)
-    found = np.asarray(
-        curriculum(
-            jnp.asarray(nearest)[None],
-            jnp.asarray(available)[None],
-            jnp.asarray([hardness]),
-            k,
-        )[0]
-    )
-    assert found.shape == (k + 1,) and found[0] == own
+    found = np.asarray(BUILD(nearest, available, hardness, K))
+    assert found.shape == (K + 1,) and found[0] == own
     reachable = {int(row) for m in np.flatnonzero(available) for row in nearest[m]} - {-1}
     assert set(found.tolist()) <= reachable
     others = found[found != own]
-    assert len(set(others.tolist())) == len(others) <= int(np.floor(k * hardness + 1))
+    assert len(set(others.tolist())) == len(others) <= int(np.floor(K * hardness + 1))
 
 
-@given(st.integers(1, 9), st.floats(0, 1, exclude_max=True, width=32))
-def test_hardness_leaves_no_more_than_the_closest_would(k, hardness):
-    rows = jnp.arange(20)
-    left = cut(rows, jnp.float32(hardness), k)
-    assert closest(left, -rows.astype(float), k)[: k + 1].tolist() == left[: k + 1].tolist()
+def test_hardness_leaves_no_more_than_the_closest_would():
+    rows, distances = jnp.arange(20), -jnp.arange(20.0)
+    for k in (1, 3, 8):
+        for hardness in (0.0, 0.5, 0.99):
+            left = cut(rows, jnp.float32(hardness), k)
+            assert closest(left, distances, k)[: k + 1].tolist() == left[: k + 1].tolist()
 
 
 def test_it_compiles_for_any_leading_axes():

@@ -29,7 +29,7 @@ def last_stage(corpus, config):
     for first in before:
         earlier[first.name] = Programs(first, corpus.spec, mesh).init(data.key, earlier).params
     data = Programs(stage, corpus.spec, mesh).prepare(
-        earlier, data, feed, all_rows(corpus, 1), len(corpus)
+        earlier, data, feed, all_rows(corpus, 1), np.ones((1, len(corpus)), bool)
     )
     params = stage.init(jax.random.key(1), jax.tree.map(lambda x: x[0], earlier))
     hyper = {k: jnp.float32(v) for k, v in stage.hyper.items()}
