@@ -31,6 +31,7 @@ def base() -> ConfigDict:
     c.data.kfold_by = "speaker"  # speaker | dialogue
     c.data.kfold_seed = 0
     c.data.allow_speaker_overlap = False
+    c.data.dialogues = "column"  # column (dialogue and turn) | none: each utterance is one
     c.data.normalize = "all"  # all | none | names joined by commas
     c.data.clip_std = 3.0  # normalised features lie within ± this many standard deviations; 0: off
     c.data.nonfinite = "error"  # error | missing
@@ -213,6 +214,7 @@ def check_values(config: ConfigDict) -> None:
         "data.source": ("records", "directory", "synthetic"),
         "data.placement": ("auto", "device", "stream"),
         "data.task": ("auto", "classification", "regression"),
+        "data.dialogues": ("column", "none"),
         "train.patterns": ("all", "sample", "rate"),
         "train.noise": ("none", *NOISES),
         "noise.schedule": SCHEDULES,
@@ -221,6 +223,9 @@ def check_values(config: ConfigDict) -> None:
         "quirks.cascade_init": ("scaled", "kaiming"),
         "quirks.attention": ("modalities", "batch"),
         "quirks.kl": ("mean", "sum"),
+        "quirks.curriculum_labels": ("own", "query"),
+        "model.curriculum.retrieval": ("encodings", "features", "random"),
+        "model.curriculum.hardness": ("both", "direct", "indirect", "off"),
         "quirks.latent": ("mean", "sample"),
     }
     values = flat(config)
@@ -243,6 +248,13 @@ def check_values(config: ConfigDict) -> None:
         "synthetic.n_utterances": 1,
         "checkpoint.every_seconds": 0,
         "model.blocks": 1,
+        "model.history": 0,
+        "model.context_layers": 1,
+        "model.feedforward": 1,
+        "model.heads": 1,
+        "model.depth": 1,
+        "model.decoder": 1,
+        "model.curriculum.k": 0,
     }
     for key, least in bounds.items():
         if key in values and values[key] < least:  # type: ignore[operator]
@@ -270,10 +282,15 @@ def check_values(config: ConfigDict) -> None:
             ("learning_rate", 0, None),
             ("clip", 0, None),
             *((key, 0, 1) for key in settings if key.endswith("dropout")),
+            *((key, 0, None) for key in settings if key == "focus"),
         ):
             value = settings[key]
             if value < low or (high is not None and value >= high):
                 below = "" if high is None else f" and below {high}"
                 raise UserError(f"stages.{name}.{key} is {value}; expected at least {low}{below}")
+        if settings.get("patterns", "missing") not in ("missing", "full"):
+            raise UserError(
+                f"stages.{name}.patterns is '{settings.patterns}'; choose one of: missing, full"
+            )
         if settings.constant_epochs + settings.decay_epochs < 1:
             raise UserError(f"stages.{name} has no epoch")

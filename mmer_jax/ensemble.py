@@ -24,6 +24,8 @@ def ensemble_outputs(
     features: dict[str, Float[Array, "B ..."]],
     lengths: dict[str, Int[Array, " B"]],
     present: Bool[Array, "B M"],
+    turns: Bool[Array, "U L"],
+    speakers: Int[Array, " B"] | None = None,
 ) -> tuple[Float[Array, "B C"], Float[Array, "E B C"]]:
     """(the ensemble's outputs, each member's) of a batch.
 
@@ -34,16 +36,19 @@ def ensemble_outputs(
         absent or padded anything.
       lengths: of each sequence modality, valid steps, at least 1.
       present: which modalities an utterance has, in the order of `spec`.
+      turns: B = U·L, units of L utterances, and which of these there are; L is 1 unless the method
+        reads dialogues or histories.
+      speakers: numbered within the dialogue, for a method that reads histories.
 
     Returns:
       Probabilities of each task's classes, averaged over members, the tasks side by side; or
       [.., 1] values in the label's unit.
       NaN for an utterance that has nothing: no model has seen such a one.
     """
-    rows = jnp.arange(present.shape[0])
+    rows = jnp.where(turns, jnp.arange(present.shape[0]).reshape(turns.shape), -1)
     dtype = jnp.int32 if spec.is_classification else jnp.float32
-    labels = jnp.zeros((len(rows), len(spec.tasks)), dtype)
-    resident = Resident(features, lengths, present, labels)
+    labels = jnp.zeros((present.shape[0], len(spec.tasks)), dtype)
+    resident = Resident(features, lengths, present, labels, speakers)
     pattern = full_pattern(len(spec.modalities))  # all that is present
 
     def one_member(mine: Weights):
@@ -59,7 +64,7 @@ def ensemble_outputs(
             frozen={},
             constants={},
         )
-        batch = make_batch(spec, resident, trial, rows, rows, pattern)
+        batch = make_batch(spec, resident, trial, rows, rows, turns, pattern)
         return in_label_units(spec, stage.predict(mine["params"], batch)[0], trial)
 
     # A CPU is full with one member, whose intermediate results then stay in its cache.

@@ -11,7 +11,9 @@ from mmer_jax.checkpoint import Finished, load_final
 from mmer_jax.data.corpus import Corpus, CorpusSpec
 from mmer_jax.data.noise import NoiseDraw
 from mmer_jax.data.protocols import RATES, Condition, condition_name, effective_rate
+from mmer_jax.data.units import Units
 from mmer_jax.experiment import Experiment, GroupArrays
+from mmer_jax.pairs import PairCounts
 from mmer_jax.results import Result
 from mmer_jax.trials import Group, Trial
 
@@ -37,10 +39,15 @@ def evaluate_trials(
       conditions: what to score.
       workdir: parameters are read from it; invariants.npz is written to it.
     """
-    patterns = needed_patterns(conditions)
     stage = experiment.stages(trials[0].point)[-1]
+    by_row = stage.unit == "dialogue" or (stage.unit == "history" and stage.history_missing)
+    needed = needed_masks if by_row else needed_patterns
+    draws = dict.fromkeys(draw for c in conditions for draw in c.noise)
+    masks = {draw: needed(conditions, draw) for draw in draws}
     programs = experiment.programs(trials[0].point, stage)
     results: list[Result] = []
+    full = next((c.available[0] for c in conditions if c.protocol == "full"), None)
+    pairs = PairCounts(experiment.corpus.spec)
     for group in dict.fromkeys(done[trial.key].group for trial in trials):
         mine = [trial for trial in trials if done[trial.key].group == group]
         stored = load_final(workdir, group)
@@ -51,35 +58,52 @@ def evaluate_trials(
             trained = jax.tree.map(lambda leaf, i=index, a=arrays: a.on_trials(leaf[i]), stored)
             params = trained[stage.name]
             tests = [fold.test for fold in arrays.folds]
-            rows = arrays.evaluation_tables(tests)
+            units = arrays.evaluation_tables(stage, tests)
             data = arrays.trial_data(0)
             outputs = {
                 draw: programs.predict(
-                    params, data, experiment.feed, rows, patterns, experiment.noise(draw)
+                    params, data, experiment.feed, units, masks[draw], experiment.noise(draw)
                 )
-                for draw in dict.fromkeys(draw for c in conditions for draw in c.noise)
+                for draw in draws
             }
             for i, (trial, test) in enumerate(zip(part, tests, strict=True)):
+                found = places(units, i, test)
+                scored = {draw: output[i][:, found] for draw, output in outputs.items()}
+                if full is not None:
+                    which = _which(full, masks[None], test)
+                    pairs.add(scored[None][which, np.arange(len(test))])
                 results += score_trial(
                     experiment.corpus,
                     trial,
                     test,
-                    {draw: output[i, :, : len(test)] for draw, output in outputs.items()},
+                    scored,
                     conditions,
+                    masks,
                     method=experiment.config.method,
                 )
             if stage.imagine and any(c.protocol == "pattern" for c in conditions):
-                results += _imagination(experiment, stage, programs, part, trained, data, rows)
+                results += _imagination(experiment, stage, programs, arrays, trained, data, units)
             if trials[0] in part:
-                _save_invariants(workdir, experiment, programs, params, data, rows, tests[0])
+                _save_invariants(workdir, experiment, programs, params, data, units, tests[0])
+    pairs.save(workdir, experiment.corpus)
     return results
 
 
-def _imagination(experiment, stage, programs, trials, trained, data, rows) -> list[Result]:
+def places(units: Units, trial: int, rows: np.ndarray) -> np.ndarray:
+    """[n]: where `rows` [n] of a trial stand in what is predicted of `units`, flat [S·U·L]."""
+    found, counted = (x[:, trial].reshape(-1) for x in units)
+    where = np.flatnonzero(counted)
+    order = np.argsort(found[where])
+    return where[order[np.searchsorted(found[where], rows, sorter=order)]]
+
+
+def _imagination(experiment, stage, programs, arrays, trained, data, units) -> list[Result]:
     """How much of the variance of what is missing is imagined, by pattern."""
-    corpus, size = experiment.corpus, experiment.config.eval.batch_size
-    data = programs.prepare(trained, data, experiment.feed, size, len(corpus))
-    shares = programs.imagination(trained[stage.name], data, experiment.feed, rows)
+    corpus, feed = experiment.corpus, experiment.feed
+    data = programs.prepare(
+        trained, data, feed, arrays.prepare_tables(stage), arrays.trained_rows()
+    )
+    shares = programs.imagination(trained[stage.name], data, feed, units)
     return [
         Result(
             method=experiment.config.method,
@@ -93,42 +117,71 @@ def _imagination(experiment, stage, programs, trials, trained, data, rows) -> li
             value=f"{share:.6f}",
             n=len(experiment.folds[trial.fold].test),
         )
-        for trial, by_pattern in zip(trials, shares, strict=False)  # the others only pad
+        for trial, by_pattern in zip(arrays.trials, shares, strict=False)  # the others only pad
         for pattern, share in zip(programs.patterns, by_pattern, strict=True)
         if np.isfinite(share)  # not where the corpus itself lacks what the pattern takes away
     ]
 
 
-def _save_invariants(workdir, experiment, programs, params, data, rows, test) -> None:
+def _save_invariants(workdir, experiment, programs, params, data, units, test) -> None:
     """invariants.npz: the first trial's invariant features of some test utterances.
 
     Of several tasks it has the first one's labels; -1 where there is none.
     """
     corpus = experiment.corpus
-    some = rows[: -(-PICTURED // rows.shape[2])]
+    per_step = units.rows[0, 0].size
+    some = Units(*(x[: -(-PICTURED // per_step)] for x in units))
     features = programs.invariants(params, data, experiment.feed, some)
     if features is None:
         return
-    chosen = test[: min(PICTURED, features.shape[1])]
-    complete = corpus.present[chosen].all(axis=1)
+    rows, counted = (x[:, 0].reshape(-1) for x in some)
+    picked = np.flatnonzero(counted)[:PICTURED]
+    picked = picked[corpus.present[rows[picked]].all(axis=1)]
     np.savez_compressed(
         workdir / "invariants.npz",
-        features=features[0, : len(chosen)][complete].astype(np.float16),
-        labels=corpus.labels[chosen, 0][complete],
+        features=features[0, picked].astype(np.float16),
+        labels=corpus.labels[rows[picked], 0],
         modalities=np.array(corpus.spec.names),
         classes=np.array(corpus.spec.tasks[0].classes, dtype=str),
     )
 
 
-def needed_patterns(conditions: Sequence[Condition]) -> np.ndarray:
-    """[K, M] bool: every pattern that occurs in the conditions' masks.
+def needed_patterns(conditions: Sequence[Condition], noise: NoiseDraw | None) -> np.ndarray:
+    """[K, M] bool: every pattern in the masks of the conditions that have this noise.
 
-    A prediction depends on what an utterance has left and on nothing else, so these K cover any
-    number of rates and draws: with three modalities at most 7.
+    The prediction of an utterance depends on what it has left and on nothing else, so these K
+    cover any number of rates and draws: with three modalities at most 7.
     """
     size = conditions[0].available.shape[-1]
-    codes = np.unique(np.concatenate([np.unique(_codes(c.available)) for c in conditions]))
-    return (codes[:, None] >> np.arange(size)) & 1 == 1
+    codes = [np.unique(_codes(mask)) for mask in _masks(conditions, noise)]
+    return (np.unique(np.concatenate(codes))[:, None] >> np.arange(size)) & 1 == 1
+
+
+def needed_masks(conditions: Sequence[Condition], noise: NoiseDraw | None) -> np.ndarray:
+    """[K, N, M] bool: every mask of the conditions that have this noise, once.
+
+    In a dialogue a prediction depends on what the other turns have left as well.
+    """
+    different = {mask.tobytes(): mask for mask in _masks(conditions, noise)}
+    return np.stack(list(different.values()))
+
+
+def _masks(conditions: Sequence[Condition], noise: NoiseDraw | None) -> list[np.ndarray]:
+    """[N, M] each."""
+    return [
+        mask
+        for condition in conditions
+        for mask, draw in zip(condition.available, condition.noise, strict=True)
+        if draw == noise
+    ]
+
+
+def _which(mask: np.ndarray, masks: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """[n]: which of the patterns [K, M] or masks [K, N, M] each of `rows` has under `mask`."""
+    if masks.ndim == 3:
+        k = next(k for k, other in enumerate(masks) if (other == mask).all())
+        return np.full(len(rows), k)
+    return np.searchsorted(_codes(masks), _codes(mask[rows]))
 
 
 def score_trial(
@@ -137,6 +190,7 @@ def score_trial(
     rows: np.ndarray,
     outputs: Mapping[NoiseDraw | None, np.ndarray],
     conditions: Sequence[Condition],
+    masks: Mapping[NoiseDraw | None, np.ndarray],
     *,
     method: str,
     split: str = "test",
@@ -146,19 +200,16 @@ def score_trial(
     Args:
       corpus: for labels and names.
       rows: [n] rows that were scored.
-      outputs: for each noise of the conditions [K, n, C] logits (or [K, n, 1] values) under
-        `needed_patterns(conditions)`.
+      outputs: for each noise of the conditions [K, n, C] logits (or [K, n, 1] values).
       conditions: what to score.
+      masks: what `outputs` are under: `needed_patterns` or `needed_masks` for each noise.
     """
-    index = {int(code): k for k, code in enumerate(_codes(needed_patterns(conditions)))}
     results = []
     for condition in conditions:
-        codes = _codes(condition.available[:, rows])
-        which = np.vectorize(index.__getitem__, otypes=[np.intp])(codes)
         output = np.stack(  # [draws, n, C]
             [
-                outputs[d][k, np.arange(len(rows))]
-                for d, k in zip(condition.noise, which, strict=True)
+                outputs[draw][_which(mask, masks[draw], rows), np.arange(len(rows))]
+                for mask, draw in zip(condition.available, condition.noise, strict=True)
             ]
         )
         labels = np.tile(corpus.labels[rows], (len(output), 1))

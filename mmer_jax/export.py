@@ -25,6 +25,7 @@ import numpy as np
 from mmer_jax import cli
 from mmer_jax.data.corpus import Modality, Task
 from mmer_jax.ensemble import ensemble_outputs
+from mmer_jax.errors import UserError
 from mmer_jax.nn.encoders import WIDTHS
 from mmer_jax.predict import add_ensemble_flags
 from mmer_jax.predictor import Predictor, load
@@ -40,15 +41,24 @@ def write(model: Predictor, path: str | Path) -> None:
     with any number of steps t ≥ 5 of its own; `lengths` maps sequences to int32 [b] ≥ 1;
     `present` is bool [b, M]. Features are those of the feature files, normalisation is inside;
     what stands where `present` is False or beyond a length never counts. Outputs are those of
-    `ensemble.ensemble_outputs`.
+    `ensemble.ensemble_outputs`. Where the method reads dialogues, the b utterances are the turns of
+    one dialogue, in order.
     """
+    if model.reads_speakers:
+        raise UserError(
+            "a model that reads the turns before an utterance cannot be exported: the file's "
+            "program takes utterances alone. Train with --config.model.history=0"
+        )
     leaves, structure = jax.tree_util.tree_flatten_with_path(model.trained.weights)
     weights = {"/".join(part.key for part in place): np.asarray(leaf) for place, leaf in leaves}
 
+    dialogues = model.trained.stage.unit == "dialogue"
+
     def program(weights, features, lengths, present):
         nested = jax.tree_util.tree_unflatten(structure, list(weights[name] for name in names))
+        turns = jnp.ones((1, len(present)) if dialogues else (len(present), 1), bool)
         return ensemble_outputs(
-            model.trained.stage, model.trained.spec, nested, features, lengths, present
+            model.trained.stage, model.trained.spec, nested, features, lengths, present, turns
         )
 
     names = list(weights)
@@ -112,6 +122,7 @@ def _described(model: Predictor) -> dict[str, object]:
             for i, m in enumerate(model.modalities)
         ],
         **_outputs(model.tasks),
+        "unit": model.trained.stage.unit,
         "members": [member._asdict() for member in model.members],
         "platforms": list(PLATFORMS),
         "jax": jax.__version__,

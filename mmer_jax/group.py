@@ -20,7 +20,7 @@ from mmer_jax.methods.stage import Params, Stage
 from mmer_jax.metrics import score_name
 from mmer_jax.programs import TrainState
 from mmer_jax.records import MetricsLog, Reporter
-from mmer_jax.trials import Group, epoch_order
+from mmer_jax.trials import Group
 
 
 class Trained(NamedTuple):
@@ -97,8 +97,8 @@ class GroupTraining:
                     earlier,
                     data,
                     self.experiment.feed,
-                    self.arrays.batch_size,
-                    len(self.experiment.corpus),
+                    self.arrays.prepare_tables(stage),
+                    self.arrays.trained_rows(),
                 )
                 state = self._train_stage(
                     stage, programs, state, data, earlier, before, max(done, before), reporter, stop
@@ -134,17 +134,14 @@ class GroupTraining:
         self, stage, programs, state: TrainState, data, earlier, before, done, reporter, stop
     ) -> TrainState:
         """Epochs `done` to the end of the stage, counted from the first stage's first."""
-        batch = stage.settings.batch_size
-        validation = self.arrays.evaluation_tables([f.validation for f in self.arrays.folds])
+        rows = [fold.validation for fold in self.arrays.folds]
+        validation = self.arrays.evaluation_tables(stage, rows)
         for number in range(done, before + n_epochs(stage)):
             epoch = number - before
             tick = time.monotonic()
-            orders = [
-                epoch_order(fold.train, batch, seed=trial.seed, epoch=number)
-                for trial, fold in zip(self.group.trials, self.arrays.folds, strict=True)
-            ]
+            train = self.arrays.training_tables(stage, number)
             state, record = programs.train_epoch(
-                state, data, self.experiment.feed, self.arrays.tables(orders), validation, epoch
+                state, data, self.experiment.feed, train, validation, epoch
             )
             record = {k: np.asarray(v)[: len(self.group.trials)] for k, v in record.items()}
             self._log(stage, epoch, number + 1, record, time.monotonic() - tick, reporter)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mmer_jax import mesh as mesh_lib
 from mmer_jax import metrics
@@ -21,7 +21,8 @@ from mmer_jax.data.corpus import CorpusSpec
 from mmer_jax.data.feed import Feed, Piece, Resident
 from mmer_jax.data.missing import full_pattern, missing_patterns
 from mmer_jax.data.noise import Corruption, Noise, add_noise
-from mmer_jax.methods.stage import Batch, Hyper, Params, Stage
+from mmer_jax.data.units import Units
+from mmer_jax.methods.stage import Batch, Hyper, Params, Patterns, Stage
 from mmer_jax.optimizer import decay_factor, make_optimizer
 
 
@@ -55,20 +56,21 @@ def make_batch(
     spec: CorpusSpec,
     resident: Resident,
     trial: TrialData,
-    slots: Int[Array, " B"],
-    rows: Int[Array, " B"],
+    slots: Int[Array, "U L"],
+    rows: Int[Array, "U L"],
+    counted: Bool[Array, "U L"],
     patterns: np.ndarray,
     noise: Noise | None = None,
 ) -> Batch:
     """The batch of one trial: gathered, normalised by its fold, under the patterns [K, M].
 
-    With `noise` [B] what a pattern takes away is noised instead of absent. Real-valued labels are
+    With `noise` [U·L] what a pattern takes away is noised instead of absent. Real-valued labels are
     standardised as well, or the loss terms' weights would depend on the label's unit;
     `in_label_units` leads back.
     """
-    real = rows >= 0
-    slots = jnp.maximum(slots, 0)
-    present = resident.present[slots]
+    turns = rows >= 0
+    slots, rows = jnp.maximum(slots.reshape(-1), 0), jnp.maximum(rows.reshape(-1), 0)
+    present = resident.present[slots] & turns.reshape(-1, 1)
     features, lengths, noisy = {}, {}, {}
     for i, m in enumerate(spec.modalities):
         x = resident.features[m.name][slots].astype(jnp.float32)
@@ -90,12 +92,18 @@ def make_batch(
         lengths=lengths,
         present=present,
         labels=labels,
-        weights=real.astype(jnp.float32),
+        weights=counted.reshape(-1).astype(jnp.float32),
+        turns=turns,
         available=jnp.asarray(patterns)[:, None, :] & present[None],
+        patterns=Patterns.of(patterns),
         noisy=None if noise is None else noisy,
-        frozen={name: tensor[jnp.maximum(rows, 0)] for name, tensor in trial.frozen.items()},
+        frozen={name: tensor[rows] for name, tensor in trial.frozen.items()},
         constants=trial.constants,
+        speakers=None if resident.speakers is None else resident.speakers[slots],
     )
+
+
+MASKS_AT_ONCE = 8  # in one program, where every row has masks of its own
 
 
 def in_label_units(spec: CorpusSpec, values: Array, trial: TrialData) -> Array:
@@ -143,12 +151,13 @@ class Programs:
         self._train = jit(self._train_steps, donate_argnums=(0, 1))
         self._validate = jit(self._count)
         self._select = jit(self._keep_best, donate_argnums=0)
-        # [S, T, B, ...], like the rows they belong to.
+        # [S, T, U·L, ...], like the rows they belong to.
         self._prepare = jax.jit(self._prepare_steps)
-        self._predict = jax.jit(self._predict_steps)
+        self._predict = jax.jit(self._predict_steps, static_argnames="patterns")
         self._invariants = jax.jit(self._invariant_steps)
         self._imagine = jax.jit(self._imagination_steps)
         self._constants = jit(jax.vmap(stage.constants))
+        self._relate = jit(jax.vmap(self._relate_rows))
 
     # ---- host side: one call each ----
 
@@ -157,22 +166,22 @@ class Programs:
         state: TrainState,
         trials: TrialData,
         feed: Feed,
-        train_rows: np.ndarray,
-        validation_rows: np.ndarray,
+        train_units: Units,
+        validation_units: Units,
         epoch: int,
     ) -> tuple[TrainState, dict[str, Array]]:
-        """One epoch; rows are [S, T, B]. Returns the new state and metrics [T] each."""
+        """One epoch; units are [S, T, U, L]. Returns the new state and metrics [T] each."""
         factor = decay_factor(
             epoch, self._stage.settings.constant_epochs, self._stage.settings.decay_epochs
         )
         if feed.placement == "device":
-            (train,), (validation,) = feed.pieces(train_rows), feed.pieces(validation_rows)
+            (train,), (validation,) = feed.pieces(train_units), feed.pieces(validation_units)
             return self._epoch(state, trials, train, validation, factor, epoch)
         sums = None
-        for piece in feed.pieces(train_rows):
+        for piece in feed.pieces(train_units):
             state, sums = self._train(state, sums, trials, piece, factor)
         counts = None
-        for piece in feed.pieces(validation_rows):
+        for piece in feed.pieces(validation_units):
             more = self._validate(state.params, trials, piece)
             counts = more if counts is None else jax.tree.map(jnp.add, counts, more)
         return self._select(state, sums, counts, epoch)
@@ -186,57 +195,80 @@ class Programs:
         earlier: dict[str, Params],
         trials: TrialData,
         feed: Feed,
-        batch_size: int,
-        n_rows: int,
+        units: Units,
+        trained: np.ndarray,
     ) -> TrialData:
-        """`trials` with what the frozen stages say of every row of the corpus."""
+        """`trials` with what the frozen stages say of every row of the corpus.
+
+        Args:
+          units: [S, T, U, L], in which every trial counts each row of the corpus once.
+          trained: [T, N], the rows that a trial trains on.
+        """
         if not earlier:
             return trials
         n_trials = len(trials.key)
-        table = np.arange(-(-n_rows // batch_size) * batch_size, dtype=np.int32)
-        steps = np.where(table < n_rows, table, -1).reshape(-1, 1, batch_size)
-        rows = np.repeat(steps, n_trials, axis=1)
-        parts = [self._prepare(earlier, trials, piece) for piece in feed.pieces(rows)]
+        parts = [self._prepare(earlier, trials, piece) for piece in feed.pieces(units)]
+        place = jnp.asarray(_places(units, trained.shape[1]))
 
-        def join(*leaves):  # [S, T, B, ...] each -> [T, N, ...]
+        def join(*leaves):  # [S, T, U·L, ...] each -> [T, N, ...]
             whole = jnp.concatenate(leaves).swapaxes(0, 1)
-            return whole.reshape(n_trials, -1, *whole.shape[3:])[:, :n_rows]
+            whole = whole.reshape(n_trials, -1, *whole.shape[3:])
+            return jax.vmap(lambda values, place: values[place])(whole, place)
 
         frozen = jax.jit(
             lambda parts: jax.tree.map(join, *parts), out_shardings=mesh_lib.by_trial(self._mesh)
         )(parts)
-        return trials._replace(frozen=frozen, constants=self._constants(earlier))
+        constants = self._constants(earlier)
+        if self._stage.relate:
+            frozen, more = self._relate(frozen, jnp.asarray(trained), trials.key)
+            constants |= more
+        return trials._replace(frozen=frozen, constants=constants)
 
     def predict(
         self,
         params: Params,
         trials: TrialData,
         feed: Feed,
-        rows: np.ndarray,
-        patterns: np.ndarray,
+        units: Units,
+        available: np.ndarray,
         noise: Noise | None = None,
     ) -> np.ndarray:
-        """Logits [T, K, S·B, C] of rows [S, T, B] under patterns [K, M].
+        """Logits [T, K, S·U·L, C] of units [S, T, U, L].
 
-        With `noise` [N] of the corpus what a pattern takes away is noised instead of absent.
+        Args:
+          available: patterns [K, M], or masks of every row of the corpus, [K, N, M].
+          noise: [N] of the corpus: what is not available is noised instead of absent.
         """
+        if available.ndim == 2:
+            return self._predict_under(
+                params, trials, feed, units, noise, patterns=Patterns.of(available)
+            )
+        missing = -len(available) % min(MASKS_AT_ONCE, len(available))
+        masks = np.concatenate([available, available[:1].repeat(missing, axis=0)])
         parts = [
-            np.asarray(self._predict(params, trials, piece, jnp.asarray(patterns), noise))
-            for piece in feed.pieces(rows)
+            self._predict_under(params, trials, feed, units, noise, masks=jnp.asarray(part))
+            for part in np.split(masks, max(1, len(masks) // MASKS_AT_ONCE))
         ]
-        logits = np.concatenate(parts)[: len(rows)]  # [S, T, K, B, C]
+        return np.concatenate(parts, axis=1)[:, : len(available)]
+
+    def _predict_under(self, params, trials, feed: Feed, units: Units, noise, **available):
+        parts = [
+            np.asarray(self._predict(params, trials, piece, noise, **available))
+            for piece in feed.pieces(units)
+        ]
+        logits = np.concatenate(parts)[: len(units)]  # [S, T, K, U·L, C]
         steps, n_trials, n_patterns, batch, outputs = logits.shape
         return logits.transpose(1, 2, 0, 3, 4).reshape(n_trials, n_patterns, steps * batch, outputs)
 
     def imagination(
-        self, params: Params, trials: TrialData, feed: Feed, rows: np.ndarray
+        self, params: Params, trials: TrialData, feed: Feed, units: Units
     ) -> np.ndarray:
-        """R² [T, K] of what is imagined of rows [S, T, B] under the stage's patterns.
+        """R² [T, K] of what is imagined of units [S, T, U, L] under the stage's patterns.
 
         The explained share of the variance of the teacher's answers in the slots that a pattern
         takes away; not finite where they have none. `trials` must come from `prepare`.
         """
-        sums = [self._imagine(params, trials, piece) for piece in feed.pieces(rows)]
+        sums = [self._imagine(params, trials, piece) for piece in feed.pieces(units)]
         count, total, squares, errors = (
             sum(np.asarray(part[i], np.float64) for part in sums) for i in range(4)
         )
@@ -245,13 +277,13 @@ class Programs:
             return 1.0 - errors / variance
 
     def invariants(
-        self, params: Params, trials: TrialData, feed: Feed, rows: np.ndarray
+        self, params: Params, trials: TrialData, feed: Feed, units: Units
     ) -> np.ndarray | None:
-        """Invariant features [T, S·B, M, h] of rows [S, T, B]; None where the method has none."""
+        """Invariant features [T, S·U·L, M, h] of units; None where the method has none."""
         if self._stage.invariants is None:
             return None
-        parts = [np.asarray(self._invariants(params, trials, p)) for p in feed.pieces(rows)]
-        found = np.concatenate(parts)[: len(rows)].swapaxes(0, 1)  # [T, S, B, M, h]
+        parts = [np.asarray(self._invariants(params, trials, p)) for p in feed.pieces(units)]
+        found = np.concatenate(parts)[: len(units)].swapaxes(0, 1)  # [T, S, U·L, M, h]
         return found.reshape(len(found), -1, *found.shape[3:])
 
     # ---- device side ----
@@ -276,28 +308,29 @@ class Programs:
         """Train on the steps of a piece; `sums` adds up metrics over real steps."""
 
         def one_step(state, inputs):
-            slots, rows = inputs
-            return jax.vmap(self._update, in_axes=(0, 0, None, 0, 0, None))(
-                state, trials, piece.resident, slots, rows, factor
+            return jax.vmap(self._update, in_axes=(0, 0, None, 0, 0, 0, None))(
+                state, trials, piece.resident, *inputs, factor
             )
 
-        state, values = jax.lax.scan(one_step, state, (piece.slots, piece.rows))
+        state, values = jax.lax.scan(one_step, state, _steps(piece))
         added = jax.tree.map(lambda v: v.sum(axis=0), values)
         return state, added if sums is None else jax.tree.map(jnp.add, sums, added)
 
-    def _update(self, state: TrainState, trial: TrialData, resident, slots, rows, factor):
+    def _update(self, state: TrainState, trial: TrialData, resident, slots, rows, counted, factor):
         """One update of one trial; nothing changes where the batch is empty."""
-        real = jnp.any(rows >= 0)
+        real = jnp.any(counted)
         key = jax.random.fold_in(trial.key, 1 + state.step)
         pattern_key, loss_key = jax.random.split(key)
         noise = None
         if self._corruption:
-            noise = self._corruption.of_batch(jax.random.fold_in(key, 2), len(rows))
-        batch = make_batch(self._spec, resident, trial, slots, rows, self.patterns, noise)
+            noise = self._corruption.of_batch(jax.random.fold_in(key, 2), rows.size)
+        batch = make_batch(self._spec, resident, trial, slots, rows, counted, self.patterns, noise)
         if self._training == "sample":
-            batch = batch._replace(available=_sample_pattern(pattern_key, batch))
+            available = _sample_pattern(pattern_key, batch)
+            batch = batch._replace(available=available, patterns=None)
         elif self._training == "rate":
-            batch = batch._replace(available=_sample_at_rate(pattern_key, batch, trial.rate))
+            available = _sample_at_rate(pattern_key, batch, trial.rate)
+            batch = batch._replace(available=available, patterns=None)
         gradient_of = jax.value_and_grad(self._stage.loss, has_aux=True)
         (loss, terms), gradients = gradient_of(state.params, batch, loss_key, trial.hyper)
         direction, optimizer = self._optimizer.update(gradients, state.optimizer, state.params)
@@ -320,24 +353,22 @@ class Programs:
         """Sufficient statistics of the validation score, pooled over patterns, [T, ...]."""
 
         def one_step(counts, inputs):
-            slots, rows = inputs
-
-            def one_trial(params, trial, slots, rows):
-                noise = self._corruption.of_rows(rows) if self._corruption else None
+            def one_trial(params, trial, slots, rows, counted):
+                noise = self._corruption.of_rows(rows.reshape(-1)) if self._corruption else None
                 batch = make_batch(
-                    self._spec, piece.resident, trial, slots, rows, self.patterns, noise
+                    self._spec, piece.resident, trial, slots, rows, counted, self.patterns, noise
                 )
                 outputs = in_label_units(self._spec, self._stage.predict(params, batch), trial)
                 labels = in_label_units(self._spec, batch.labels, trial)
                 return metrics.score_counts(self._spec, outputs, labels, batch.weights)
 
-            added = jax.vmap(one_trial)(params, trials, slots, rows)
+            added = jax.vmap(one_trial)(params, trials, *inputs)
             return jax.tree.map(jnp.add, counts, added), None
 
         zeros = jax.tree.map(
             lambda x: jnp.zeros((len(trials.key), *x.shape)), metrics.zero_counts(self._spec)
         )
-        return jax.lax.scan(one_step, zeros, (piece.slots, piece.rows))[0]
+        return jax.lax.scan(one_step, zeros, _steps(piece))[0]
 
     def _keep_best(self, state: TrainState, sums, counts, epoch):
         score = jax.vmap(functools.partial(metrics.score, spec=self._spec))(counts)
@@ -363,29 +394,41 @@ class Programs:
     def _prepare_steps(self, earlier, trials, piece: Piece):
         full = full_pattern(len(self._spec.modalities))
 
-        def one_trial(earlier, trial, slots, rows):
-            batch = make_batch(self._spec, piece.resident, trial, slots, rows, full)
+        def one_trial(earlier, trial, slots, rows, counted):
+            batch = make_batch(self._spec, piece.resident, trial, slots, rows, counted, full)
             return self._stage.prepare(earlier, batch)
 
         return jax.lax.map(
-            lambda inputs: jax.vmap(one_trial)(earlier, trials, *inputs), (piece.slots, piece.rows)
+            lambda inputs: jax.vmap(one_trial)(earlier, trials, *inputs), _steps(piece)
         )
 
-    def _predict_steps(self, params, trials, piece: Piece, patterns, noise):
-        def one_trial(params, trial, slots, rows):
-            mine = None if noise is None else noise.take(jnp.maximum(rows, 0))
-            batch = make_batch(self._spec, piece.resident, trial, slots, rows, patterns, mine)
+    def _relate_rows(self, frozen, trained, key):
+        key = jax.random.fold_in(key, np.uint32(-1 % 2**32))  # a step that training never reaches
+        return self._stage.relate(frozen, trained, key)  # type: ignore[misc]
+
+    def _predict_steps(self, params, trials, piece: Piece, noise, *, patterns=None, masks=None):
+        fixed = full_pattern(len(self._spec.modalities)) if patterns is None else patterns.array()
+
+        def one_trial(params, trial, slots, rows, counted):
+            flat = jnp.maximum(rows.reshape(-1), 0)
+            mine = None if noise is None else noise.take(flat)
+            batch = make_batch(self._spec, piece.resident, trial, slots, rows, counted, fixed, mine)
+            if masks is not None:
+                available = masks[:, flat] & batch.present[None]
+                batch = batch._replace(available=available, patterns=None)
             return in_label_units(self._spec, self._stage.predict(params, batch), trial)
 
         return jax.lax.map(
-            lambda inputs: jax.vmap(one_trial)(params, trials, *inputs), (piece.slots, piece.rows)
+            lambda inputs: jax.vmap(one_trial)(params, trials, *inputs), _steps(piece)
         )
 
     def _imagination_steps(self, params, trials, piece: Piece):
         """(n [T, K, M], Σ target [T, K, M, h], Σ target² [T, K], Σ error² [T, K])."""
 
-        def one_trial(params, trial, slots, rows):
-            batch = make_batch(self._spec, piece.resident, trial, slots, rows, self.patterns)
+        def one_trial(params, trial, slots, rows, counted):
+            batch = make_batch(
+                self._spec, piece.resident, trial, slots, rows, counted, self.patterns
+            )
             imagined, target = self._stage.imagine(params, batch)  # type: ignore[misc]
             taken = batch.present[None] & ~batch.available & (batch.pattern_weights > 0)[..., None]
             count = jnp.sum(taken, axis=1)
@@ -397,20 +440,36 @@ class Programs:
             added = jax.vmap(one_trial)(params, trials, *inputs)
             return jax.tree.map(jnp.add, sums, added), None
 
-        shapes = jax.eval_shape(jax.vmap(one_trial), params, trials, piece.slots[0], piece.rows[0])
+        first = jax.tree.map(lambda x: x[0], _steps(piece))
+        shapes = jax.eval_shape(jax.vmap(one_trial), params, trials, *first)
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        return jax.lax.scan(one_step, zeros, (piece.slots, piece.rows))[0]
+        return jax.lax.scan(one_step, zeros, _steps(piece))[0]
 
     def _invariant_steps(self, params, trials, piece: Piece):
         full = full_pattern(len(self._spec.modalities))
 
-        def one_trial(params, trial, slots, rows):
-            batch = make_batch(self._spec, piece.resident, trial, slots, rows, full)
+        def one_trial(params, trial, slots, rows, counted):
+            batch = make_batch(self._spec, piece.resident, trial, slots, rows, counted, full)
             return self._stage.invariants(params, batch)
 
         return jax.lax.map(
-            lambda inputs: jax.vmap(one_trial)(params, trials, *inputs), (piece.slots, piece.rows)
+            lambda inputs: jax.vmap(one_trial)(params, trials, *inputs), _steps(piece)
         )
+
+
+def _steps(piece: Piece):
+    """What a loop over the steps of a piece runs through: slots, rows, counted."""
+    return piece.slots, piece.rows, piece.counted
+
+
+def _places(units: Units, n_rows: int) -> np.ndarray:
+    """[T, N]: where each trial counts each row, in its flat [S·U·L]; 0 where it does not."""
+    n_trials = units.rows.shape[1]
+    rows, counted = (x.swapaxes(0, 1).reshape(n_trials, -1) for x in units)
+    found = np.zeros((n_trials, n_rows), np.int32)
+    trials, places = np.nonzero(counted)
+    found[trials, rows[trials, places]] = places
+    return found
 
 
 def _sample_at_rate(key: Array, batch: Batch, rate: Float[Array, "2"]) -> Array:

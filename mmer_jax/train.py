@@ -26,6 +26,7 @@ from mmer_jax.config import check_values, flat
 from mmer_jax.data.load import load_corpus
 from mmer_jax.data.normalize import save_statistics
 from mmer_jax.data.protocols import Condition, make_conditions, mask_digests, save_masks
+from mmer_jax.data.speakers import with_speakers
 from mmer_jax.data.splits import make_folds
 from mmer_jax.errors import UserError
 from mmer_jax.evaluate import evaluate_trials
@@ -63,6 +64,8 @@ def run(
     points = points or single_point(config)
     with workdir_lib.locked(workdir):
         corpus = load_corpus(config)
+        if any(point.config.model.get("history", 0) for point in points):
+            corpus = with_speakers(corpus, config.data.dialogues)
         folds = make_folds(
             corpus,
             config.data.splits,

@@ -91,10 +91,12 @@ def _contents(config, spec: CorpusSpec, name, fingerprint, utterances) -> dict:
 
 
 def _outputs(spec: CorpusSpec) -> dict:
-    """What is predicted, as config.json has it."""
+    """What is predicted and who speaks, as config.json has it."""
     if len(spec.tasks) == 1:
-        return {"classes": list(spec.tasks[0].classes)}
-    return {"tasks": {task.name: list(task.classes) for task in spec.tasks}}
+        found: dict = {"classes": list(spec.tasks[0].classes)}
+    else:
+        found = {"tasks": {task.name: list(task.classes) for task in spec.tasks}}
+    return found | ({"speakers": spec.n_speakers} if spec.n_speakers else {})
 
 
 def read_run(workdir: Path) -> tuple[dict[str, object], CorpusSpec]:
@@ -115,7 +117,7 @@ def read_run(workdir: Path) -> tuple[dict[str, object], CorpusSpec]:
         else:
             name = (config.get("data.labels") or [config["data.label"]])[0]
             tasks = [Task(name, tuple(corpus["classes"]))]
-        return config, CorpusSpec(tuple(modalities), tuple(tasks))
+        return config, CorpusSpec(tuple(modalities), tuple(tasks), corpus.get("speakers", 0))
     except (ValueError, KeyError, AttributeError, TypeError):
         raise UserError(f"{path} is not a config.json of ours; give another --workdir") from None
 

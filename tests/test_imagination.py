@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import one_batch, trial_data
+from helpers import one_batch, tables, trial_data
 
 from configs import utt_fusion
 from mmer_jax.data.feed import Feed
@@ -35,17 +35,14 @@ def imagination(corpus, imagine, batch_size):
     feed = Feed(corpus, mesh, placement="device", memory_budget=0)
     rows = np.full(-(-N // batch_size) * batch_size, -1, np.int32)
     rows[:N] = np.arange(N)
-    table = rows.reshape(-1, 1, batch_size)
+    table = tables(rows.reshape(-1, 1, batch_size))
     return Programs(stage, corpus.spec, mesh).imagination({}, trial_data(corpus, 1), feed, table)[0]
 
 
 def answers(params, batch):
     """Imagined and true numbers [K, B, M, 2] that depend on the utterance and the pattern."""
     text = batch.features["text"].sum(axis=(1, 2))
-    target = (
-        jnp.stack([text, jnp.sin(text)], axis=-1)[None, :, None]
-        + jnp.arange(3.0)[None, None, :, None]
-    )
+    target = jnp.stack([text, jnp.sin(text)], axis=-1)[None, :, None] + jnp.arange(3.0)[None, None, :, None]
     target = jnp.broadcast_to(target, (*batch.available.shape, 2))
     return target + 0.3 * jnp.cos(5 * target) + batch.available[..., :1, None], target
 

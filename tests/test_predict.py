@@ -27,13 +27,13 @@ def scored(config, root, workdir, **kwargs):
     found = {}
     original = evaluate.score_trial
 
-    def spy(corpus, trial, rows, outputs, conditions, **more):
-        patterns = evaluate.needed_patterns(conditions)
+    def spy(corpus, trial, rows, outputs, conditions, *more, **method):
+        patterns = evaluate.needed_patterns(conditions, None)
         found[trial.fold, trial.seed] = (
             rows,
             dict(zip(map(tuple, patterns), outputs[None], strict=True)),
         )
-        return original(corpus, trial, rows, outputs, conditions, **more)
+        return original(corpus, trial, rows, outputs, conditions, *more, **method)
 
     with config.unlocked():
         config.data.root, config.data.source = str(root), "directory"

@@ -63,7 +63,10 @@ def test_a_member_is_the_network_on_features_normalised_by_its_fold(model, featu
             if m.is_sequence:
                 lengths[m.name] = np.array([len(given)])
         there = np.ones((1, 3), bool)
-        batch = Batch(x, lengths, there, np.zeros(1), np.ones(1), there[None], None, {}, {})
+        one = np.ones((1, 1), bool)
+        batch = Batch(
+            x, lengths, there, np.zeros(1), np.ones(1), one, there[None], None, None, {}, {}
+        )
         params = jax.tree.map(lambda leaf, k=member: leaf[k], weights["params"])
         params, batch = jax.tree.map(jnp.asarray, (params, batch))
         by_hand = jax.nn.softmax(jax.jit(stage.predict)(params, batch)[0, 0])

@@ -158,6 +158,8 @@ class Corpus:
       dtypes: stored dtype of each modality.
       source: where features are read from.
       fingerprint: changes when the features or labels change.
+      speakers: [N] int32, numbered within each dialogue, where a method asks for them
+        (data/speakers.py).
     """
 
     name: str
@@ -170,6 +172,7 @@ class Corpus:
     dtypes: Mapping[str, np.dtype]
     source: Source
     fingerprint: str
+    speakers: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

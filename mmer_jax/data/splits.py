@@ -16,11 +16,17 @@ SPLIT_NAMES = {
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-    """Rows of the corpus, each sorted and only utterances that some task labels."""
+    """Rows of the corpus, each sorted.
+
+    Attributes:
+      train, validation, test: utterances that some task labels.
+      context: utterances of the training part without a label, which dialogues are read with.
+    """
 
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+    context: np.ndarray
 
 
 def make_folds(
@@ -50,7 +56,13 @@ def make_folds(
         parts = _kfold(corpus, kfold, kfold_by, kfold_seed)
     else:
         parts = SCHEMES[scheme](corpus)  # type: ignore[operator]
-    folds = [Fold(*(np.flatnonzero(part & corpus.labelled) for part in fold)) for fold in parts]
+    folds = [
+        Fold(
+            *(np.flatnonzero(part & corpus.labelled) for part in fold),
+            context=np.flatnonzero(fold[0] & ~corpus.labelled),
+        )
+        for fold in parts
+    ]
     for number, fold in enumerate(folds):
         _check(corpus, scheme, number, fold, allow_speaker_overlap)
     return folds

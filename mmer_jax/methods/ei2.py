@@ -8,10 +8,11 @@ of the dialogue so far is added to these tokens. Then each task's tokens look at
 classifier reads them. Stage 1 (ei2_pretrain) trains encoders and transformers on full modality,
 without context and interaction; stage 2 starts from them.
 
-    L = Σ_tasks CE
+    L = Σ_tasks CE (+ λ_imag · ||imagined - target||² + λ_inv · ||invariant - ĥ||²)
 
 Under missing modalities every modality has two embeddings and two contexts, with the utterance's
-own features and without, and a pattern chooses among them.
+own features and without, and a pattern chooses among them. With `model.imagination` a cascade
+imagines the embeddings of what is missing (ei2_imagination.py).
 
 Ablations: model.history=0, model.interaction=False, model.gate=False, model.second_attention=False,
 stages.ei2.init_from_pretrained=False, a single label column.
@@ -19,85 +20,50 @@ stages.ei2.init_from_pretrained=False, a single label column.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from mmer_jax.data.corpus import CorpusSpec
 from mmer_jax.errors import UserError
-from mmer_jax.losses import task_terms
-from mmer_jax.methods.encoding import ModalityEncoders, choose, flatten
-from mmer_jax.methods.stage import Batch, History, Params, Stage
-from mmer_jax.nn.attention import TransformerLayer
-from mmer_jax.nn.context import ContextEncoder
-from mmer_jax.nn.heads import FcClassifier
+from mmer_jax.losses import cmd_of_pairs
+from mmer_jax.methods.ei2_context import DialogueContext, last_of_units, of_all_rows
+from mmer_jax.methods.ei2_tasks import NO_DROPOUT, Understanding, apply, split
+from mmer_jax.methods.encoding import choose
+from mmer_jax.methods.stage import Batch, Params, Stage
 from mmer_jax.nn.interaction import Interaction
-from mmer_jax.nn.layers import merge_rows
-
-DROPOUTS = ("dropout", "encoder_dropout", "fusion_dropout", "context_dropout")
-NO_DROPOUT = dict.fromkeys(DROPOUTS)
 
 
-class Understanding:
-    """Encoders, fusion and a classifier for each task: stage 1, and what stage 2 has of it."""
-
-    def __init__(self, config, spec: CorpusSpec, settings):
-        self.spec, self.focus, model = spec, settings.focus, config.model
-        self.names = tuple(f"task{i}" for i in range(len(spec.tasks)))
-        self.encoders = {
-            name: ModalityEncoders(spec, model, config.quirks, f"{name}_encoder")
-            for name in self.names
-        }
-        self.fusion = TransformerLayer(model.fusion_heads, model.feedforward)
-        self.classifiers = {
-            name: FcClassifier(tuple(model.classifier), task.n_outputs)
-            for name, task in zip(self.names, spec.tasks, strict=True)
-        }
-        self.tokens_shape = (1, len(spec.modalities), model.embedding)
+class Pretraining(Understanding):
+    """Stage 1."""
 
     def init(self, key: Array, earlier: dict[str, Params]) -> Params:
         del earlier
-        zeros, params = jnp.zeros(self.tokens_shape), {}
-        for i, name in enumerate(self.names):
-            keys = jax.random.split(jax.random.fold_in(key, i), 3)
-            params |= self.encoders[name].init(keys[0])
-            params[f"{name}_fusion"] = self.fusion.init(keys[1], zeros)["params"]
-            classifier = self.classifiers[name].init(keys[2], flatten(zeros))
-            params[f"{name}_classifier"] = classifier["params"]
-        return params
+        read = jnp.concatenate([self.zeros] * (2 if self.imaginations else 1), axis=1)
+        return self.init_networks(key, read)
 
-    def fused(self, params: Params, batch: Batch, hyper, key) -> list[Float[Array, "K B M h"]]:
-        """Of each task the modalities' embeddings under the patterns, fused."""
-        tokens = []
-        for i, name in enumerate(self.names):
-            keys = _keys(key, i, 2)
-            encoded = self.encoders[name](params, batch, hyper["encoder_dropout"], keys[0])
-            rows, restore = merge_rows(choose(batch.available, *encoded), inner=2)
-            with jax.named_scope("fusion"):
-                args = (params[f"{name}_fusion"], keys[1], rows, None, hyper["fusion_dropout"])
-                tokens.append(restore(_apply(self.fusion, *args)))
-        return tokens
-
-    def understood(self, params: Params, batch: Batch, hyper, key) -> list[Array]:
-        """Of each task what its classifier reads, [K, B, M, h]."""
-        return self.fused(params, batch, hyper, key)
-
-    def outputs(self, params: Params, batch: Batch, hyper, key=None) -> Float[Array, "K B C"]:
-        """Logits, the tasks' side by side."""
-        keys = _keys(key, 0, 2)
-        tokens = self.understood(params, batch, hyper, keys[0])
-        logits = []
-        for i, (name, mine) in enumerate(zip(self.names, tokens, strict=True)):
-            classifier, weights = self.classifiers[name], params[f"{name}_classifier"]
-            own_key = _keys(keys[1], i, 1)[0]
-            logits.append(_apply(classifier, weights, own_key, flatten(mine), hyper["dropout"]))
-        return jnp.concatenate(logits, axis=-1)
+    def outputs(self, params: Params, batch: Batch, hyper, key=None):
+        """(logits, of each task that imagines the invariant features [K, B, M, h])."""
+        keys = split(key, 3)
+        encoded = self.encode(params, batch, hyper, keys[0])
+        embeddings = [choose(batch.available, *pair) for pair in encoded]
+        read = self.fuse(params, embeddings, hyper, keys[1])
+        invariants = []
+        for i, imagination in enumerate(self.imaginations):
+            invariants.append(imagination.invariant(params, embeddings[i]))
+            read[i] = jnp.concatenate([read[i], invariants[i]], axis=-2)
+        return self.classify(params, read, hyper, keys[2]), invariants
 
     def loss(self, params: Params, batch: Batch, key, hyper):
-        outputs = self.outputs(params, batch, hyper, key)
-        terms = task_terms(self.spec, outputs, batch.labels, batch.pattern_weights, self.focus)
-        return terms["task"], terms
+        outputs, invariants = self.outputs(params, batch, hyper, key)
+        terms = self.task_terms(outputs, batch)
+        total = terms["task"]
+        if invariants:
+            rows = jnp.where(batch.available[0], batch.weights[:, None], 0.0)
+            terms["cmd"] = sum(cmd_of_pairs(x[0], rows) for x in invariants)
+            total += hyper["cmd_weight"] * terms["cmd"]
+        return total, terms
 
-    def predict(self, params: Params, batch: Batch) -> Float[Array, "K B C"]:
-        return self.outputs(params, batch, NO_DROPOUT)
+    def predict(self, params: Params, batch: Batch):
+        return self.outputs(params, batch, NO_DROPOUT)[0]
 
 
 class EI2(Understanding):
@@ -107,129 +73,107 @@ class EI2(Understanding):
         super().__init__(config, spec, settings)
         model = config.model
         self.init_from_pretrained = settings.init_from_pretrained
-        self.pad_masking = config.quirks.pad_masking
-        self.history_missing = model.history_missing
-        self.context = self.interaction = None
-        if model.history:
-            self.context = ContextEncoder(model.embedding, model.context_layers, spec.n_speakers)
+        self.context = DialogueContext(config, spec) if model.history else None
+        self.interaction = None
         if model.interaction and len(self.names) == 2:
             self.interaction = Interaction(
                 model.interaction_heads, second=model.second_attention, gate=model.gate
             )
 
     def init(self, key: Array, earlier: dict[str, Params]) -> Params:
-        keys = jax.random.split(key, 3)
-        params = super().init(keys[0], earlier)
+        keys = jax.random.split(key, 4)
+        params = self.init_networks(keys[0], self.zeros)
         if self.init_from_pretrained:
-            params |= {
-                name: network
-                for name, network in earlier["ei2_pretrain"].items()
-                if not name.endswith("_classifier")
-            }
+            first = earlier["ei2_pretrain"].items()
+            params |= {n: network for n, network in first if not n.endswith("_classifier")}
         if self.context:
-            shapes = {m.name: (1, 1, m.max_steps or 1, m.dim) for m in self.spec.modalities}
-            features = {name: jnp.zeros(shape) for name, shape in shapes.items()}
-            valid = {name: jnp.ones(shape[:3], bool) for name, shape in shapes.items()}
-            turns = jnp.ones((1, 1), bool)
-            arguments = (features, valid, jnp.zeros((1, 1), int), turns)
-            params["context"] = self.context.init(keys[1], *arguments)["params"]
-        if self.interaction:
-            zeros = jnp.zeros(self.tokens_shape)
-            for i, name in enumerate(self.names):
-                own_key = jax.random.fold_in(keys[2], i)
-                network = self.interaction.init(own_key, zeros, zeros)
+            params["context"] = self.context.init(keys[1])
+        for i, name in enumerate(self.names):
+            if self.interaction:
+                network = self.interaction.init(self.keys(keys[2])[i], self.zeros, self.zeros)
                 params[f"{name}_interaction"] = network["params"]
+            if self.imaginations:
+                params |= self.imaginations[i].init_cascade(self.keys(keys[3])[i])
         return params
 
-    def understood(self, params: Params, batch: Batch, hyper, key) -> list[Array]:
-        keys = _keys(key, 1, 3)
-        tokens = self.fused(params, batch, hyper, keys[0])
+    def outputs(self, params: Params, batch: Batch, hyper, key=None):
+        """(logits of the units' utterances, of each task that imagines what it imagines)."""
+        own, keys = last_of_units(batch), split(key, 4)
+        encoded = self.encode(params, own, hyper, keys[0])
+        embeddings = [choose(own.available, *pair) for pair in encoded]
+        imagined = []
+        for i, imagination in enumerate(self.imaginations):
+            found = imagination.imagine(params, own, *encoded[i])
+            embeddings[i] = jnp.where(own.available[..., None], embeddings[i], found.embeddings)
+            imagined.append(found)
+        tokens = self.fuse(params, embeddings, hyper, keys[1])
         if self.context:
-            contexts = self.contexts(params, batch, hyper, keys[1])
-            context = choose(batch.available, *jnp.split(contexts, 2))
+            rate = hyper["context_dropout"]
+            context = self.context(params["context"], batch, rate, keys[2])
             tokens = [mine + context for mine in tokens]
         if self.interaction:
             tokens = [
-                _apply(
-                    self.interaction,
-                    params[f"{name}_interaction"],
-                    _keys(keys[2], i, 1)[0],
-                    tokens[i],
-                    tokens[1 - i],
-                )
-                for i, name in enumerate(self.names)
+                apply(self.interaction, params[f"{name}_interaction"], None, mine, other)
+                for name, mine, other in zip(self.names, tokens, tokens[::-1], strict=True)
             ]
-        return tokens
+        return self.classify(params, tokens, hyper, keys[3]), imagined
 
-    def contexts(self, params: Params, batch: Batch, hyper, key) -> Float[Array, "n M h"]:
-        """n = 2B: of the dialogue up to the utterance, then without the utterance's own features.
+    def loss(self, params: Params, batch: Batch, key, hyper):
+        outputs, imagined = self.outputs(params, batch, hyper, key)
+        own = last_of_units(batch)
+        terms = self.task_terms(outputs, own)
+        total = terms["task"]
+        for imagination, found in zip(self.imaginations, imagined, strict=True):
+            for name, error in imagination.errors(found, own).items():
+                terms[name] = terms.get(name, 0.0) + error
+                total += hyper[f"{name}_weight"] * error
+        return total, terms
 
-        The latter stand for what a pattern takes away, with noisy features where noise replaces
-        it. The turns before stay, but for `model.history_missing`: then they lack the modality as
-        well. Noise leaves them alone.
-        """
-        window = up_to_now(batch)
-        if batch.noisy is not None:
-            other = up_to_now(batch._replace(features=batch.noisy))
-        elif self.history_missing:
-            other = window._replace(present=jnp.zeros_like(window.present))
-        else:
-            other = window._replace(present=window.present.at[:, -1].set(False))
-        both = jax.tree.map(lambda *x: jnp.concatenate(x), window, other)
-        features, valid = {}, {}
-        for i, m in enumerate(self.spec.modalities):
-            there = both.present[..., i] & both.turns
-            x = both.features[m.name]
-            x = x if m.is_sequence else x[:, :, None]
-            steps = jnp.ones((*there.shape, x.shape[2]), bool)
-            if m.is_sequence and self.pad_masking:
-                steps = jnp.arange(x.shape[2]) < both.lengths[m.name][..., None]
-            features[m.name] = jnp.where(there[..., None, None], x, 0.0)
-            valid[m.name] = steps & there[..., None] if self.pad_masking else steps
-        turns = both.turns if self.pad_masking else jnp.ones_like(both.turns)
-        arguments = (features, valid, both.speakers, turns, hyper["context_dropout"])
-        with jax.named_scope("context"):
-            return _apply(self.context, params["context"], key, *arguments)
+    def predict(self, params: Params, batch: Batch):
+        outputs, _ = self.outputs(params, batch, NO_DROPOUT)
+        return of_all_rows(outputs, batch.turns.shape[1])
 
+    # ---- with imagination ----
 
-def up_to_now(batch: Batch) -> History:
-    """The turns before and the utterance itself, the last of H + 1."""
-    before = batch.history
-    assert before is not None
+    def prepare(self, earlier: dict[str, Params], batch: Batch) -> dict[str, Array]:
+        teacher = earlier["ei2_pretrain"]
+        return {k: v for mine in self.imaginations for k, v in mine.prepare(teacher, batch).items()}
 
-    def join(turns, own):
-        return jnp.concatenate([turns, own[:, None]], axis=1)
+    def constants(self, earlier: dict[str, Params]) -> dict[str, Array]:
+        teacher = earlier["ei2_pretrain"]
+        return {k: v for mine in self.imaginations for k, v in mine.constants(teacher).items()}
 
-    return History(
-        features=jax.tree.map(join, before.features, batch.features),
-        lengths=jax.tree.map(join, before.lengths, batch.lengths),
-        present=join(before.present, batch.present),
-        turns=join(before.turns, jnp.ones_like(batch.weights, bool)),
-        speakers=before.speakers,
-    )
-
-
-def _keys(key: Array | None, number: int, count: int):
-    """`count` keys of part `number`; None each where there is no dropout."""
-    return (
-        [None] * count if key is None else jax.random.split(jax.random.fold_in(key, number), count)
-    )
-
-
-def _apply(network, weights, key: Array | None, *arguments):
-    rngs = {} if key is None else {"dropout": key}
-    return network.apply({"params": weights}, *arguments, rngs=rngs)
+    def imagined(self, params: Params, batch: Batch):
+        """What is imagined and the first stage's answer, the tasks' side by side."""
+        own, length = last_of_units(batch), batch.turns.shape[1]
+        _, imagined = self.outputs(params, batch, NO_DROPOUT)
+        found = jnp.concatenate([mine.embeddings for mine in imagined], axis=-1)
+        target = jnp.concatenate([mine.target(own) for mine in self.imaginations], axis=-1)
+        return of_all_rows(found, length), of_all_rows(target, length)
 
 
 def stages(config, spec: CorpusSpec) -> tuple[Stage, ...]:
+    names = ", ".join(task.name for task in spec.tasks)
     if len(spec.tasks) > 2 or not spec.is_classification:
+        raise UserError(f"ei2 understands one or two tasks with classes; data.labels names {names}")
+    settings = config.stages.ei2
+    for key in ("fusion_heads", "interaction_heads"):
+        if config.model.embedding % config.model[key]:
+            raise UserError(
+                f"model.{key}={config.model[key]} must divide model.embedding="
+                f"{config.model.embedding}"
+            )
+    if config.model.imagination and not settings.init_from_pretrained:
         raise UserError(
-            f"ei2 understands one or two tasks with classes; data.labels names "
-            f"{', '.join(task.name for task in spec.tasks)}"
+            "model.imagination=True needs the first stage, which says what is to be imagined; "
+            "leave stages.ei2.init_from_pretrained=True"
         )
-    first = Understanding(config, spec, config.stages.ei2_pretrain)
-    model, settings = EI2(config, spec, config.stages.ei2), config.stages.ei2
-    pretrain = Stage(
+    first = Pretraining(config, spec, config.stages.ei2_pretrain)
+    model = EI2(config, spec, settings)
+    more = {}
+    if config.model.imagination:
+        more = {"prepare": model.prepare, "constants": model.constants, "imagine": model.imagined}
+    pretraining = Stage(
         name="ei2_pretrain",
         settings=config.stages.ei2_pretrain,
         patterns="full",
@@ -241,9 +185,12 @@ def stages(config, spec: CorpusSpec) -> tuple[Stage, ...]:
         name="ei2",
         settings=settings,
         patterns=settings.patterns,
+        unit="history" if config.model.history else "utterance",
+        history=config.model.history,
+        history_missing=config.model.history_missing,
         init=model.init,
         loss=model.loss,
         predict=model.predict,
-        history=config.model.history,
+        **more,
     )
-    return (pretrain, last) if settings.init_from_pretrained else (last,)
+    return (pretraining, last) if settings.init_from_pretrained else (last,)

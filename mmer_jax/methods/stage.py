@@ -9,47 +9,52 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from mmer_jax.config import is_hyper
 
 Params = dict[str, Any]  # network name -> its parameters; gradients are clipped per network
 Hyper = Mapping[str, Float[Array, ""]]
+Tensors = dict[str, Array]
 
 
-class History(NamedTuple):
-    """The H turns before each of B utterances in its dialogue, oldest first.
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Patterns:
+    """K patterns that are the same for every utterance: part of a program, not of its data."""
 
-    Attributes:
-      features, lengths, present: as of `Batch`, [B, H, ...]; zeros, 1 and False where no turn is.
-      turns: [B, H], which of them there are: the first turn has none, the second one.
-      speakers: [B, H + 1] of the turns and of the utterance itself, numbered within the dialogue in
-        the order in which they first speak.
-    """
+    each: tuple[tuple[bool, ...], ...]
 
-    features: dict[str, Float[Array, "B H ..."]]
-    lengths: dict[str, Int[Array, "B H"]]
-    present: Bool[Array, "B H M"]
-    turns: Bool[Array, "B H"]
-    speakers: Int[Array, "B L"]
+    @classmethod
+    def of(cls, patterns: np.ndarray) -> "Patterns":
+        """`patterns` [K, M]."""
+        return cls(tuple(tuple(bool(there) for there in pattern) for pattern in patterns))
+
+    def array(self) -> np.ndarray:
+        """[K, M] bool."""
+        return np.array(self.each, bool)
 
 
 class Batch(NamedTuple):
-    """B utterances under K patterns.
+    """B utterances under K patterns: U units of L rows each, one after the other, B = U·L.
 
     Attributes:
       features: name -> [B, D] or [B, T, D], normalised; zeros where padded or not present.
       lengths: sequence modality -> [B] valid steps, at least 1.
-      present: [B, M], what the corpus has of each utterance.
+      present: [B, M], what the corpus has of each utterance; nothing where there is none.
       labels: [B, tasks], int32 classes (-1: none) or float32.
-      weights: [B], 1, or 0 for the rows that fill up the last batch.
+      weights: [B], 1, or 0 where there is no utterance, or one that is context alone.
+      turns: [U, L], whether there is an utterance. L is 1 where units are utterances.
       available: [K, B, M], what each pattern leaves; never more than `present`.
+      patterns: what made `available`, where that is the same for every utterance; else None.
       noisy: as `features`, under noise: stands in for what a pattern takes away. None: nothing
         does, it is absent.
-      frozen: this batch's rows of what `Stage.prepare` returned.
-      constants: what `Stage.constants` returned.
-      history: the turns before, where the method asks for them (`model.history`).
+      frozen: this batch's rows of what `Stage.prepare`, or `Stage.relate`, returned.
+      constants: what `Stage.constants` and `Stage.relate` returned.
+      speakers: numbered within the dialogue (data/speakers.py), where there is a history.
     """
 
     features: dict[str, Float[Array, "B ..."]]
@@ -57,11 +62,13 @@ class Batch(NamedTuple):
     present: Bool[Array, "B M"]
     labels: Num[Array, "B tasks"]
     weights: Float[Array, " B"]
+    turns: Bool[Array, "U L"]
     available: Bool[Array, "K B M"]
+    patterns: Patterns | None
     noisy: dict[str, Float[Array, "B ..."]] | None
     frozen: dict[str, Float[Array, "B ..."]]
     constants: dict[str, Array]
-    history: History | None = None
+    speakers: Int[Array, " B"] | None = None
 
     @property
     def pattern_weights(self) -> Float[Array, "K B"]:
@@ -83,13 +90,18 @@ class Stage:
         return the new ones among the metrics under the same name.
       predict: (params, batch) -> [K, B, C] logits, of several tasks side by side, or [K, B, 1]
         for a real-valued label.
+      unit: "utterance", "dialogue" or "history", an utterance after the turns before it: what
+        `batch_size` counts and a batch holds U of.
+      history: how many turns before, of unit "history".
+      history_missing: whether a prediction depends on what these have left under a pattern.
       prepare: (earlier, batch) -> per-utterance tensors [B, ...], computed once per stage.
+      relate: (what `prepare` returned of the whole corpus, [N, ...]; which rows are the fold's
+        training utterances, [N]; key) -> (what takes its place, further constants), once per stage.
       constants: earlier -> tensors that are the same for every utterance, computed once.
       imagine: (params, batch) -> what is imagined and the teacher's answer, [K, B, M, h] each, of
         which the slots count that a pattern takes away; None where nothing is imagined.
       invariants: (params, batch) -> [B, M, h] modality-invariant features of what is present, for
         the report's picture; None where a method has none.
-      history: how many turns before the utterance `Batch.history` holds; 0: there is none.
     """
 
     name: str
@@ -98,13 +110,16 @@ class Stage:
     init: Callable[[Array, dict[str, Params]], Params]
     loss: Callable[[Params, Batch, Array, Hyper], tuple[Float[Array, ""], dict[str, Array]]]
     predict: Callable[[Params, Batch], Float[Array, "K B C"]]
+    unit: str = "utterance"
+    history: int = 0
+    history_missing: bool = False
     prepare: Callable[[dict[str, Params], Batch], dict[str, Array]] = lambda earlier, batch: {}
+    relate: Callable[[Tensors, Bool[Array, " N"], Array], tuple[Tensors, Tensors]] | None = None
     constants: Callable[[dict[str, Params]], dict[str, Array]] = lambda earlier: {}
     imagine: (
         Callable[[Params, Batch], tuple[Float[Array, "K B M h"], Float[Array, "K B M h"]]] | None
     ) = None
     invariants: Callable[[Params, Batch], Float[Array, "B M h"]] | None = None
-    history: int = 0
 
     @property
     def hyper(self) -> dict[str, float]:

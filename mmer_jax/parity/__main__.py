@@ -13,7 +13,7 @@ import jax
 
 from mmer_jax import cli
 from mmer_jax.errors import UserError
-from mmer_jax.parity import ei2, models, parts, reference
+from mmer_jax.parity import ei2, hardy, models, parts, reference
 
 COMPARISONS = {
     "cmd": parts.compare_cmd,
@@ -24,6 +24,9 @@ COMPARISONS = {
     "utt_shared": models.compare_utt_shared,
     "mmin": models.compare_mmin,
     "ifmmin": models.compare_ifmmin,
+    "hardy_student": hardy.compare_student,
+    "hardy_teacher": hardy.compare_teacher,
+    "hardy_retrieval": hardy.compare_retrieval,
     "ei2": ei2.compare_ei2,
 }
 

@@ -9,9 +9,13 @@ from ml_collections import ConfigDict
 
 from mmer_jax.config import base, stage
 from mmer_jax.data.corpus import CorpusSpec, Modality, Task
+from mmer_jax.data.missing import full_pattern
 from mmer_jax.interop import torch_ei2
-from mmer_jax.methods.ei2 import EI2, NO_DROPOUT
-from mmer_jax.methods.stage import Batch, History
+from mmer_jax.methods.ei2 import EI2
+from mmer_jax.methods.ei2_context import last_of_units
+from mmer_jax.methods.ei2_tasks import NO_DROPOUT
+from mmer_jax.methods.encoding import choose
+from mmer_jax.methods.stage import Batch, Patterns
 from mmer_jax.parity.reference import Difference, difference, group
 from mmer_jax.parity.training import compare_training
 
@@ -29,14 +33,18 @@ def compare_ei2(meta, arrays) -> Iterator[Difference]:
 
     @jax.jit
     def forward(params):
-        context = model.contexts(params, batch, NO_DROPOUT, None)[: len(batch.weights)]
-        fused = model.fused(params, batch, NO_DROPOUT, None)
-        return context, fused, spec.split(model.predict(params, batch)[0])
+        own = last_of_units(batch)
+        encoded = model.encode(params, own, NO_DROPOUT, None)
+        embeddings = [choose(own.available, *pair) for pair in encoded]
+        context = model.context(params["context"], batch)
+        outputs, _ = model.outputs(params, batch, NO_DROPOUT)
+        return context, model.fuse(params, embeddings, NO_DROPOUT, None), spec.split(outputs[0])
 
     context, fused, outputs = forward(networks("param"))
-    yield difference("output/context", context.swapaxes(0, 1), arrays["output/context"])
+    # Theirs are [modality, batch, h].
+    yield difference("output/context", context[0].swapaxes(0, 1), arrays["output/context"])
     for name, tokens, logits in zip(TASKS, fused, outputs, strict=True):
-        key = f"output/{name}_tokens"  # [modality, batch, h]
+        key = f"output/{name}_tokens"
         yield difference(key, tokens[0].swapaxes(0, 1), arrays[key])
         key = f"output/{name}_logits"
         yield difference(key, logits, arrays[key])
@@ -68,6 +76,7 @@ def _config(meta, arrays) -> tuple[ConfigDict, CorpusSpec]:
         interaction=True,
         second_attention=True,
         gate=True,
+        imagination=False,
     )
     config.stages.ei2 = stage(init_from_pretrained=False, focus=0.0)
     modalities = []
@@ -88,39 +97,38 @@ def _turn_steps(arrays, name: str, meta) -> int:
     return -(-arrays[f"input/history_{name}"].shape[1] // meta["history"])
 
 
-def _padded(x: np.ndarray, steps: int, turns: int) -> tuple[jax.Array, jax.Array]:
-    """[n, steps, D] -> ([n, turns, T, D], lengths [n, turns]), cut into turns of T = `steps`."""
-    ends = np.minimum(np.arange(1, turns + 1) * steps, x.shape[1])
-    lengths = np.diff(ends, prepend=0)
-    padding = [(0, 0), (0, turns * steps - x.shape[1]), (0, 0)]
-    cut = np.pad(x, padding).reshape(len(x), turns, steps, -1)
-    return jnp.asarray(cut), jnp.broadcast_to(lengths, (len(x), turns))
+def _turns(x: np.ndarray, count: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """[n, T, D] -> ([n, count, steps, D], lengths [n, count]), cut into turns of `steps`."""
+    ends = np.minimum(np.arange(1, count + 1) * steps, x.shape[1])
+    padding = [(0, 0), (0, count * steps - x.shape[1]), (0, 0)]
+    cut = np.pad(x, padding).reshape(len(x), count, steps, -1)
+    return cut, np.broadcast_to(np.diff(ends, prepend=0), cut.shape[:2])
 
 
-def _batch(spec: CorpusSpec, arrays, turns: int) -> Batch:
-    n, m = len(arrays["input/emotion"]), len(spec.modalities)
-    own = {x.name: _padded(arrays[f"input/{x.name}"], x.max_steps, 1) for x in spec.modalities}
-    before = {
-        x.name: _padded(arrays[f"input/history_{x.name}"], x.max_steps, turns)
-        for x in spec.modalities
-    }
+def _batch(spec: CorpusSpec, arrays, history: int) -> Batch:
+    """Of each utterance its turns before and itself, one row after the other."""
+    n, length, width = len(arrays["input/emotion"]), history + 1, len(spec.modalities)
+    features, lengths = {}, {}
+    for m in spec.modalities:
+        before = _turns(arrays[f"input/history_{m.name}"], history, m.max_steps)
+        own = _turns(arrays[f"input/{m.name}"], 1, m.max_steps)
+        x, steps = (np.concatenate(parts, axis=1) for parts in zip(before, own, strict=True))
+        features[m.name] = jnp.asarray(x.reshape(n * length, *x.shape[2:]))
+        lengths[m.name] = jnp.asarray(steps.reshape(-1))
+    labels = np.stack([arrays[f"input/{name}"] for name in TASKS], axis=1)
     speakers = [arrays["input/history_speaker"], arrays["input/speaker"]]
-    history = History(
-        features={name: x for name, (x, _) in before.items()},
-        lengths={name: lengths for name, (_, lengths) in before.items()},
-        present=jnp.ones((n, turns, m), bool),
-        turns=jnp.ones((n, turns), bool),
-        speakers=jnp.asarray(np.concatenate(speakers, axis=1), jnp.int32),
-    )
+    last = np.arange(n * length) % length == history
     return Batch(
-        features={name: x[:, 0] for name, (x, _) in own.items()},
-        lengths={name: lengths[:, 0] for name, (_, lengths) in own.items()},
-        present=jnp.ones((n, m), bool),
-        labels=jnp.stack([jnp.asarray(arrays[f"input/{t}"], jnp.int32) for t in TASKS], axis=1),
-        weights=jnp.ones(n),
-        available=jnp.ones((1, n, m), bool),
+        features=features,
+        lengths=lengths,
+        present=jnp.ones((n * length, width), bool),
+        labels=jnp.asarray(np.repeat(labels, length, axis=0), jnp.int32),
+        weights=jnp.asarray(last, features[spec.names[0]].dtype),
+        turns=jnp.ones((n, length), bool),
+        available=jnp.ones((1, n * length, width), bool),
+        patterns=Patterns.of(full_pattern(width)),
         noisy=None,
         frozen={},
         constants={},
-        history=history,
+        speakers=jnp.asarray(np.concatenate(speakers, axis=1).reshape(-1), jnp.int32),
     )

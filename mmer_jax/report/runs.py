@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mmer_jax import pairs
 from mmer_jax.errors import UserError
 from mmer_jax.metrics import JOINT
+from mmer_jax.pairs import Pairs
 from mmer_jax.report.scores import Scores, collect
 from mmer_jax.report.sweep import SweepPoint, read_sweep
 from mmer_jax.report.tasks import of_task, together
@@ -51,6 +53,7 @@ class Run:
       tasks: label column -> classes; none where it is real-valued.
       epochs: lines of metrics.jsonl, of the chosen point alone after a sweep.
       sweep: the points of sweep.csv; empty without a sweep.
+      pairs: of two tasks which classes go together.
     """
 
     workdir: Path
@@ -63,6 +66,7 @@ class Run:
     epochs: list[dict]
     sweep: list[SweepPoint]
     invariants: Invariants | None
+    pairs: Pairs | None
 
     @property
     def method(self) -> str:
@@ -120,6 +124,7 @@ def load_run(workdir: Path, *, own: bool = False) -> Run:
             epochs=_read_epochs(workdir / "metrics.jsonl", set(evaluated["trials"])),
             sweep=sweep,
             invariants=_read_invariants(workdir / "invariants.npz"),
+            pairs=pairs.read(workdir / pairs.FILE) if len(tasks) == 2 else None,
         )
 
 
@@ -139,6 +144,7 @@ def by_task(run: Run) -> list[Run]:
                 epochs=[],
                 sweep=[],
                 invariants=run.invariants if not views else None,
+                pairs=None,
             )
         )
     joint = dataclasses.replace(run, results=together(run.results), invariants=None)

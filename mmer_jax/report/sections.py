@@ -7,6 +7,7 @@ from mmer_jax.report.curves import RATE_PROTOCOLS
 from mmer_jax.report.document import Document, escape
 from mmer_jax.report.figures.confusion import confusion_matrices, shows_counts
 from mmer_jax.report.figures.curves import noise_curves, rate_curves
+from mmer_jax.report.figures.pairs import pair_circles
 from mmer_jax.report.figures.projection import MAX_POINTS, projection
 from mmer_jax.report.figures.recall import class_recalls
 from mmer_jax.report.figures.sweep import sweep_scores, swept_keys
@@ -53,6 +54,7 @@ class GroupSections:
         self.noise()
         self.significance()
         self.confusion()
+        self.pairs()
         self.sweeps()
         self.training()
         self.projections()
@@ -144,6 +146,19 @@ class GroupSections:
             self._tables([tables.recall_table(scores, classes)])
         caption = "Recall per class under every condition, mean ± standard deviation over trials."
         self._figure("class_recall", class_recalls(counted, classes), caption)
+
+    def pairs(self) -> None:
+        found = {n: run.pairs for n, run in self.group.runs.items() if run.pairs}
+        for name, pairs in found.items():
+            self._heading(f"{pairs.names[0]} × {pairs.names[1]}")
+            caption = (
+                f"{escape(name)}: which classes go together, in the labels of the data set and in "
+                "the predictions of test utterances under full modality, summed over "
+                f"{plural(len(self.methods[name].trials()), 'trial')}. Areas are shares of a "
+                "panel. Cramér's V is 0 where the tasks have nothing to do with each other, 1 "
+                "where one says all of the other."
+            )
+            self._figure(f"pairs-{name}", pair_circles(pairs), caption)
 
     # ---- training ----
 
