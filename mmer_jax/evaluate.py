@@ -74,9 +74,7 @@ def evaluate_trials(
                     method=experiment.config.method,
                 )
             if stage.imagine and any(c.protocol == "pattern" for c in conditions):
-                results += _imagination(
-                    experiment, stage, programs, arrays, trained, data, units
-                )
+                results += _imagination(experiment, stage, programs, arrays, trained, data, units)
             if trials[0] in part:
                 _save_invariants(workdir, experiment, programs, params, data, units, tests[0])
     return results

@@ -34,8 +34,8 @@ of it is not finite. predictions.csv has utt_id, the modalities used, the predic
 class's probability (or the value of a real-valued label); they are empty for an utterance without
 any usable modality.
 
-A method that reads dialogues takes them from the columns dialogue and turn; without these, and where
-a dialogue's name is empty, every utterance is read as a dialogue of its own.
+A method that reads dialogues takes them from the columns dialogue and turn; without these, and
+where a dialogue's name is empty, every utterance is read as a dialogue of its own.
 
 The prediction is the mean over all folds and seeds of the workdir, or those of --folds and --seeds.
 Of utterances that the run was trained on it says nothing about quality: most models of an ensemble

@@ -65,9 +65,7 @@ class Curriculum:
         """Direct and indirect hardness [B, P], unscaled."""
         networks = self.networks
         encoded = networks.encode(teacher, turns, experts=True)
-        _, reconstructed = networks.joint(
-            teacher, jnp.where(turns.keys[..., None], encoded, 0.0)
-        )
+        _, reconstructed = networks.joint(teacher, jnp.where(turns.keys[..., None], encoded, 0.0))
         missing = turns.present[:, None] & ~turns.available
         truth = jnp.broadcast_to(turns.features[:, None], reconstructed.shape)
         direct = reconstruction_error(reconstructed, truth, missing, dims=networks.dims)

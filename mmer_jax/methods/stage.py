@@ -106,9 +106,7 @@ class Stage:
     predict: Callable[[Params, Batch], Float[Array, "K B C"]]
     unit: str = "utterance"
     prepare: Callable[[dict[str, Params], Batch], dict[str, Array]] = lambda earlier, batch: {}
-    relate: (
-        Callable[[Tensors, Bool[Array, " N"], Array], tuple[Tensors, Tensors]] | None
-    ) = None
+    relate: Callable[[Tensors, Bool[Array, " N"], Array], tuple[Tensors, Tensors]] | None = None
     constants: Callable[[dict[str, Params]], dict[str, Array]] = lambda earlier: {}
     imagine: (
         Callable[[Params, Batch], tuple[Float[Array, "K B M h"], Float[Array, "K B M h"]]] | None
