@@ -4,10 +4,11 @@
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ml_collections import ConfigDict, config_dict
 
+from mmer_jax.data.missing import condition_name, missing_patterns
 from mmer_jax.data.noise import NOISES, SCHEDULES
 from mmer_jax.errors import UserError
 
@@ -53,7 +54,8 @@ def base() -> ConfigDict:
     c.stages = ConfigDict()
 
     c.train = ConfigDict()
-    c.train.patterns = "all"  # all | sample (one random pattern per utterance, as published) | rate
+    c.train.patterns = "all"  # all | sample (one random pattern per utterance, as published) |
+    # rate | one pattern, such as audio+text: a model for it alone
     c.train.rate = config_dict.placeholder(object)
     c.train.rate = "uniform"  # for patterns=rate: a missing rate, or drawn per batch from U(0, 1)
     c.train.init_from = ""  # a workdir whose parameters training starts from (fine-tuning)
@@ -208,6 +210,10 @@ def check_overrides(config: ConfigDict, overrides) -> None:
             )
 
 
+def _pattern_names(modalities: Sequence[str]) -> list[str]:
+    return [condition_name(pattern, modalities) for pattern in missing_patterns(len(modalities))]
+
+
 def check_values(config: ConfigDict) -> None:
     """Refuse values that no part of the program would understand."""
     choices = {
@@ -215,7 +221,7 @@ def check_values(config: ConfigDict) -> None:
         "data.placement": ("auto", "device", "stream"),
         "data.task": ("auto", "classification", "regression"),
         "data.dialogues": ("column", "none"),
-        "train.patterns": ("all", "sample", "rate"),
+        "train.patterns": ("all", "sample", "rate", *_pattern_names(config.data.modalities)),
         "train.noise": ("none", *NOISES),
         "noise.schedule": SCHEDULES,
         "model.pooling": ("maxpool", "last", "attention"),

@@ -19,7 +19,7 @@ from mmer_jax import mesh as mesh_lib
 from mmer_jax import metrics
 from mmer_jax.data.corpus import CorpusSpec
 from mmer_jax.data.feed import Feed, Piece, Resident
-from mmer_jax.data.missing import full_pattern, missing_patterns
+from mmer_jax.data.missing import full_pattern, training_patterns
 from mmer_jax.data.noise import Corruption, Noise, add_noise
 from mmer_jax.data.units import Units
 from mmer_jax.methods.stage import Batch, Hyper, Params, Patterns, Stage
@@ -119,7 +119,8 @@ class Programs:
       spec: of the corpus.
       mesh: trials and batches are divided over it.
       training: what a stage that trains on missing patterns sees in a step: "all" patterns of every
-        utterance, a "sample" of one for each, or one at a missing "rate".
+        utterance, a "sample" of one for each, one at a missing "rate", or, by its name, one pattern
+        that is all that it is trained and selected on.
       corruption: what such a stage meets, in training and validation, instead of absent modalities.
     """
 
@@ -135,9 +136,9 @@ class Programs:
         self._stage = stage
         self._spec = spec
         self._mesh = mesh
-        n_modalities = len(spec.modalities)
         missing = stage.patterns == "missing"
-        self.patterns = missing_patterns(n_modalities) if missing else full_pattern(n_modalities)
+        full = full_pattern(len(spec.modalities))
+        self.patterns = training_patterns(training, spec.names) if missing else full
         self._training = training if missing else "all"
         self._corruption = corruption if missing else None
         settings = stage.settings

@@ -42,7 +42,10 @@ def imagination(corpus, imagine, batch_size):
 def answers(params, batch):
     """Imagined and true numbers [K, B, M, 2] that depend on the utterance and the pattern."""
     text = batch.features["text"].sum(axis=(1, 2))
-    target = jnp.stack([text, jnp.sin(text)], axis=-1)[None, :, None] + jnp.arange(3.0)[None, None, :, None]
+    target = (
+        jnp.stack([text, jnp.sin(text)], axis=-1)[None, :, None]
+        + jnp.arange(3.0)[None, None, :, None]
+    )
     target = jnp.broadcast_to(target, (*batch.available.shape, 2))
     return target + 0.3 * jnp.cos(5 * target) + batch.available[..., :1, None], target
 

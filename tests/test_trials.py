@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmer_jax.config import base, stage
+from mmer_jax.data.units import Units
 from mmer_jax.errors import UserError
 from mmer_jax.sweep import Point, single_point
-from mmer_jax.data.units import Units
 from mmer_jax.trials import (
     Trial,
     epoch_order,
@@ -127,7 +127,9 @@ def test_epochs_and_seeds_differ_in_order():
 
 
 def test_what_counts_stays_with_its_rows():
-    mixed = Units(np.arange(40, dtype=np.int32).reshape(10, 4), np.arange(40).reshape(10, 4) % 3 == 0)
+    mixed = Units(
+        np.arange(40, dtype=np.int32).reshape(10, 4), np.arange(40).reshape(10, 4) % 3 == 0
+    )
     order = epoch_order(mixed, 4, seed=0, epoch=0)
     np.testing.assert_array_equal(order.counted, (order.rows % 3 == 0) & (order.rows >= 0))
 

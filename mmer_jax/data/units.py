@@ -65,9 +65,7 @@ class Grouping:
         found = part[self.table]
         groups = (found == 2).any(axis=1)
         order = np.argsort(found[groups] == 0, axis=1, kind="stable")  # closed up
-        rows, found = (
-            np.take_along_axis(x[groups], order, axis=1) for x in (self.table, found)
-        )
+        rows, found = (np.take_along_axis(x[groups], order, axis=1) for x in (self.table, found))
         return Units(np.where(found > 0, rows, -1).astype(np.int32), found == 2)
 
 

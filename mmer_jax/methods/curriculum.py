@@ -8,9 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 
-def union(
-    nearest: Int[Array, "... M n"], available: Bool[Array, "... M"]
-) -> Int[Array, "... M*n"]:
+def union(nearest: Int[Array, "... M n"], available: Bool[Array, "... M"]) -> Int[Array, "... M*n"]:
     """The rows that the available modalities have found, modality by modality, without repeats."""
     rows = jnp.where(available[..., None], nearest, -1).reshape(*nearest.shape[:-2], -1)
     place = jnp.arange(rows.shape[-1])

@@ -51,9 +51,7 @@ class MaskedAttention(nn.Module):
         y = jnp.einsum("...hqk,...khd->...qhd", weight, v).reshape(queries.shape)
         if self.project:
             y = Dropout()(UniformLinear(size, name="out")(y), dropout)
-        inner = Dropout()(
-            nn.gelu(UniformLinear(size, name="mlp0")(y), approximate=False), dropout
-        )
+        inner = Dropout()(nn.gelu(UniformLinear(size, name="mlp0")(y), approximate=False), dropout)
         return y + Dropout()(UniformLinear(size, name="mlp1")(inner), dropout)
 
 

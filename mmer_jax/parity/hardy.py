@@ -36,7 +36,8 @@ def _compare(meta, arrays, *, teacher: bool) -> Iterator[Difference]:
     params = _params(networks, group(arrays, "param")["model"], teacher)
     given = {name: jnp.asarray(x) for name, x in arrays.items() if name.startswith("input/")}
     features, full = (
-        given[f"input/{name}"].swapaxes(0, 1) for name in ("features_seq_batch_dim", "full_features")
+        given[f"input/{name}"].swapaxes(0, 1)
+        for name in ("features_seq_batch_dim", "full_features")
     )
     real = given["input/utterance_mask_batch_seq"] > 0
     present = given["input/available_seq_batch_3"].swapaxes(0, 1) > 0
@@ -87,7 +88,9 @@ def _networks(meta, arrays) -> HardyNetworks:
         tuple(str(c) for c in range(meta["num_classes"])),
     )
     decoder = len(arrays["param/model/autoencoder_decoder.0.bias"])
-    sizes = {k: meta[v] for k, v in (("embedding", "hidden"), ("heads", "heads"), ("depth", "depth"))}
+    sizes = {
+        k: meta[v] for k, v in (("embedding", "hidden"), ("heads", "heads"), ("depth", "depth"))
+    }
     return HardyNetworks(ConfigDict(sizes | {"decoder": decoder}), spec)
 
 

@@ -17,7 +17,7 @@ from mmer_jax.data.synthetic import make_synthetic
 from mmer_jax.data.units import make_grouping
 from mmer_jax.mesh import make_mesh
 from mmer_jax.methods import make_stages
-from mmer_jax.methods.stage import Batch, Patterns, Stage
+from mmer_jax.methods.stage import Batch, Stage
 from mmer_jax.programs import Programs
 
 METHODS = {
@@ -74,18 +74,15 @@ def case(request):
 
 
 def under(batch, which):
-    """The batch under some of its patterns, an index or a slice."""
-    patterns = Patterns.of(batch.patterns.array()[which])
-    return batch._replace(available=batch.available[which], patterns=patterns)
+    """The batch under some of its patterns, as masks of the utterances."""
+    return batch._replace(available=batch.available[which], patterns=None)
 
 
 def test_all_patterns_equal_the_average_of_one_pattern_losses(case):
     if case.name == "nmer":
         pytest.skip("its batch normalisation and its latent noise are over all patterns")
     together, gradient = case.gradient_of(case.params, case.batch)
-    singles = [
-        case.gradient_of(case.params, under(case.batch, slice(k, k + 1))) for k in range(6)
-    ]
+    singles = [case.gradient_of(case.params, under(case.batch, slice(k, k + 1))) for k in range(6)]
     np.testing.assert_allclose(together, np.mean([s for s, _ in singles]), rtol=1e-6)
     mean = jax.tree.map(lambda *g: sum(g) / 6, *[g for _, g in singles])
     jax.tree.map(
@@ -177,7 +174,7 @@ def test_noise_stands_in_for_what_a_pattern_takes_away(case):
     batch = case.batch._replace(noisy=case.batch.features)
     logits = case.predict(case.params, batch)
     everything = jnp.broadcast_to(batch.present, batch.available.shape)
-    everything = batch._replace(available=everything, patterns=Patterns.of(np.ones((6, 3))))
+    everything = batch._replace(available=everything, patterns=None)
     full = case.predict(case.params, everything)
     # Noise that leaves all of the signal: every pattern equals full modality.
     np.testing.assert_allclose(logits[:, 1:], full[:, 1:], rtol=1e-3, atol=1e-3)

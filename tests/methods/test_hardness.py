@@ -48,7 +48,9 @@ def test_where_nothing_differs_nothing_is_hard(case):
     x = jnp.full(5, 2.0)
     counts = jnp.zeros(5, bool).at[: {"alike": 5, "none": 0, "one": 1}[case]].set(True)
     for least in (0.0, 1e-5):
-        value, gradient = jax.value_and_grad(lambda x, e=least: min_max(x, counts, least=e).sum())(x)
+        value, gradient = jax.value_and_grad(lambda x, e=least: min_max(x, counts, least=e).sum())(
+            x
+        )
         assert value == 0 and np.isfinite(gradient).all()
 
 

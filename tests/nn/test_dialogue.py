@@ -15,9 +15,7 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 def encoder():
     """(encode(params, x, keys), params) of a small TurnEncoder."""
     module = TurnEncoder(SIZE, heads=2, depth=3)
-    params = jax.jit(module.init)(
-        jax.random.key(0), jnp.zeros((TURNS, DIM)), jnp.ones(TURNS, bool)
-    )
+    params = jax.jit(module.init)(jax.random.key(0), jnp.zeros((TURNS, DIM)), jnp.ones(TURNS, bool))
     return jax.jit(lambda params, x, keys: module.apply(params, x, keys)), params
 
 
@@ -60,7 +58,9 @@ def test_where_nothing_may_be_seen_attention_is_zero():
         out = module.apply(params, x, x, keys)
         return jnp.sum(out**2), out
 
-    (_, out), gradients = jax.jit(jax.value_and_grad(total, argnums=(0, 1), has_aux=True))(params, x)
+    (_, out), gradients = jax.jit(jax.value_and_grad(total, argnums=(0, 1), has_aux=True))(
+        params, x
+    )
     # The MLP of 0 is the same for every turn: biases alone, which start at 0.
     np.testing.assert_array_equal(out[0], 0)
     assert abs(out[1]).min() > 0
@@ -82,9 +82,7 @@ def test_dropout_is_drawn_for_every_block():
     module = TurnEncoder(SIZE, heads=2, depth=2)
     x, keys = jax.random.normal(jax.random.key(0), (TURNS, DIM)), jnp.ones(TURNS, bool)
     params = jax.jit(module.init)(jax.random.key(0), x, keys)
-    apply = jax.jit(
-        lambda rate, key: module.apply(params, x, keys, rate, rngs={"dropout": key})
-    )
+    apply = jax.jit(lambda rate, key: module.apply(params, x, keys, rate, rngs={"dropout": key}))
     out = module.apply(params, x, keys)
     np.testing.assert_allclose(apply(0.0, jax.random.key(1)), out, **CLOSE)
     first, second = apply(0.5, jax.random.key(1)), apply(0.5, jax.random.key(2))
