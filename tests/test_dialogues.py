@@ -45,13 +45,13 @@ def corpus():
 @pytest.fixture(scope="module")
 def mixed(corpus):
     """(arrays of two trials, corpus): dialogues that training, validation and test share."""
-    labels = np.where(np.arange(60) % 7 == 0, -1, corpus.labels)
+    labels = np.where(np.arange(60)[:, None] % 7 == 0, -1, corpus.labels)
     columns = corpus.columns | {
         "dialogue": np.array([f"d{i % 5}" for i in range(60)]),
         "turn": np.array([str(i // 5) for i in range(60)]),
     }
     corpus = dataclasses.replace(corpus, labels=labels, columns=columns)
-    rows, labelled = np.arange(60), labels >= 0
+    rows, labelled = np.arange(60), labels[:, 0] >= 0
     folds = []
     for shift in (0, 20):
         part = np.roll(np.repeat([0, 1, 2], [30, 10, 20]), shift)

@@ -10,7 +10,7 @@ from helpers import all_rows, one_batch, shrunk, trial_data
 
 from configs import hardy
 from mmer_jax.config import base
-from mmer_jax.data.corpus import CorpusSpec, Modality
+from mmer_jax.data.corpus import CorpusSpec, Modality, Task
 from mmer_jax.data.feed import Feed
 from mmer_jax.data.synthetic import make_synthetic
 from mmer_jax.data.units import make_grouping
@@ -109,7 +109,7 @@ def test_test_utterances_change_nothing_of_what_training_reads(prepared, data, c
                     for name, x in features.items()
                 }
 
-    labels = np.where(trained, corpus.labels, (corpus.labels + 1) % 4).astype(np.int32)
+    labels = np.where(trained[:, None], corpus.labels, (corpus.labels + 1) % 4).astype(np.int32)
     marked = dataclasses.replace(corpus, source=Marked(), labels=labels)
     other = prepared.of(marked, trained)
     for name, tensor in data.constants.items():
@@ -219,7 +219,7 @@ def test_a_copy_has_the_neighbours_features_labels_and_holes(corpus, data, query
         np.testing.assert_array_equal(flat[k, still], np.asarray(own).reshape(flat[k].shape)[still])
     labels = np.asarray(copies.labels[:, 0, 1]).reshape(-1)[counted]
     stored = np.asarray(data.constants["labels"][0])[wanted[counted]]
-    own_labels = np.asarray(batch.labels)[counted]
+    own_labels = np.asarray(batch.labels)[counted, 0]
     np.testing.assert_array_equal(labels, own_labels if query_labels else stored)
     assert (stored != own_labels).any()
     present = np.asarray(copies.present[:, 0, 1]).reshape(-1, 3)[counted]
@@ -268,7 +268,8 @@ def test_faulty_settings_are_explained(corpus, overrides, message):
 
 
 def test_sequences_are_refused():
-    spec = CorpusSpec((Modality("audio", 3), Modality("text", 4, 7)), ("a", "b"))
+    tasks = (Task("emotion", ("a", "b")),)
+    spec = CorpusSpec((Modality("audio", 3), Modality("text", 4, 7)), tasks)
     with pytest.raises(UserError, match="one vector per utterance; text holds sequences"):
         make_stages(shrunk(hardy.get_config()), spec)
 
