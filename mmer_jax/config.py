@@ -4,10 +4,11 @@
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ml_collections import ConfigDict, config_dict
 
+from mmer_jax.data.missing import condition_name, missing_patterns
 from mmer_jax.data.noise import NOISES, SCHEDULES
 from mmer_jax.errors import UserError
 
@@ -24,13 +25,15 @@ def base() -> ConfigDict:
     c.data.records_dir = "~/.cache/mmer_jax/records"
     c.data.modalities = ("audio", "text", "visual")  # names of the .npz files, in this order
     c.data.label = "emotion4"  # column of utterances.csv
+    c.data.labels = ()  # several such columns, each a task of one model; empty: data.label
     c.data.task = "auto"  # auto | classification | regression
-    c.data.classes = ()  # their order; empty: sorted
+    c.data.classes = ()  # their order; empty: sorted. Of several labels a tuple for each
     c.data.splits = "session_speaker"  # session_speaker | session | split | kfold
     c.data.kfold = 5
     c.data.kfold_by = "speaker"  # speaker | dialogue
     c.data.kfold_seed = 0
     c.data.allow_speaker_overlap = False
+    c.data.dialogues = "column"  # column (dialogue and turn) | none: each utterance is one
     c.data.normalize = "all"  # all | none | names joined by commas
     c.data.clip_std = 3.0  # normalised features lie within ± this many standard deviations; 0: off
     c.data.nonfinite = "error"  # error | missing
@@ -46,12 +49,14 @@ def base() -> ConfigDict:
     c.model.embedding = 128
     c.model.encoders = ()  # fc | lstm | textcnn per modality; empty: by shape and name
     c.model.pooling = "maxpool"  # of LSTMs: maxpool | last | attention
+    c.model.text_widths = (3, 4, 5)  # of the TextCNN's convolutions, in rising order
     c.model.classifier = (128, 128)
 
     c.stages = ConfigDict()
 
     c.train = ConfigDict()
-    c.train.patterns = "all"  # all | sample (one random pattern per utterance, as published) | rate
+    c.train.patterns = "all"  # all | sample (one random pattern per utterance, as published) |
+    # rate | one pattern, such as audio+text: a model for it alone
     c.train.rate = config_dict.placeholder(object)
     c.train.rate = "uniform"  # for patterns=rate: a missing rate, or drawn per batch from U(0, 1)
     c.train.init_from = ""  # a workdir whose parameters training starts from (fine-tuning)
@@ -113,7 +118,7 @@ def stage(**changes) -> ConfigDict:
 
 def is_hyper(name: str) -> bool:
     """Whether a stage's setting may differ between trials of one compiled program."""
-    return name in ("learning_rate", "dropout", "encoder_dropout") or name.endswith("_weight")
+    return name == "learning_rate" or name.endswith(("dropout", "_weight"))
 
 
 # Keys that change how a run is carried out, how many trials it has or how it is scored, but not
@@ -140,6 +145,11 @@ INCIDENTAL = (
     "mesh.data",
     "mesh.devices",
 )
+
+
+def label_columns(config: ConfigDict) -> tuple[str, ...]:
+    """The columns of utterances.csv that are predicted, one per task."""
+    return tuple(config.data.labels) or (config.data.label,)
 
 
 def flat(config: ConfigDict) -> dict[str, object]:
@@ -202,13 +212,18 @@ def check_overrides(config: ConfigDict, overrides) -> None:
             )
 
 
+def _pattern_names(modalities: Sequence[str]) -> list[str]:
+    return [condition_name(pattern, modalities) for pattern in missing_patterns(len(modalities))]
+
+
 def check_values(config: ConfigDict) -> None:
     """Refuse values that no part of the program would understand."""
     choices = {
         "data.source": ("records", "directory", "synthetic"),
         "data.placement": ("auto", "device", "stream"),
         "data.task": ("auto", "classification", "regression"),
-        "train.patterns": ("all", "sample", "rate"),
+        "data.dialogues": ("column", "none"),
+        "train.patterns": ("all", "sample", "rate", *_pattern_names(config.data.modalities)),
         "train.noise": ("none", *NOISES),
         "noise.schedule": SCHEDULES,
         "model.pooling": ("maxpool", "last", "attention"),
@@ -217,6 +232,9 @@ def check_values(config: ConfigDict) -> None:
         "quirks.cascade_init": ("scaled", "kaiming"),
         "quirks.attention": ("modalities", "batch"),
         "quirks.kl": ("mean", "sum"),
+        "quirks.curriculum_labels": ("own", "query"),
+        "model.curriculum.retrieval": ("encodings", "features", "random"),
+        "model.curriculum.hardness": ("both", "direct", "indirect", "off"),
         "quirks.latent": ("mean", "sample"),
     }
     values = flat(config)
@@ -243,6 +261,13 @@ def check_values(config: ConfigDict) -> None:
         "model.transformer.layers": 1,
         "model.transformer.heads": 1,
         "model.transformer.feedforward": 1,
+        "model.history": 0,
+        "model.context_layers": 1,
+        "model.feedforward": 1,
+        "model.heads": 1,
+        "model.depth": 1,
+        "model.decoder": 1,
+        "model.curriculum.k": 0,
     }
     for key, least in bounds.items():
         if key in values and values[key] < least:  # type: ignore[operator]
@@ -259,26 +284,33 @@ def check_values(config: ConfigDict) -> None:
     rate = values["train.rate"]
     if rate != "uniform" and not (isinstance(rate, int | float) and 0 <= rate <= 1):
         raise UserError(f"train.rate is {rate!r}; expected 'uniform' or a rate from 0 to 1")
-    for key in ("model.classifier", "model.cascade"):
+    for key in ("model.classifier", "model.cascade", "model.text_widths"):
         sizes = values.get(key, [1])
         if not sizes or not all(isinstance(s, int) and s > 0 for s in sizes):  # type: ignore
             raise UserError(f"{key} is {sizes}; expected layer sizes such as (128, 128)")
+    widths = values["model.text_widths"]
+    if sorted(set(widths)) != widths:  # type: ignore[arg-type, call-overload]
+        raise UserError(f"model.text_widths is {widths}; expected different widths in rising order")
     for name, settings in config.stages.items():
         for key, low, high in (
             ("batch_size", 1, None),
             ("constant_epochs", 0, None),
             ("decay_epochs", 0, None),
             ("b1", 0, 1),
-            ("dropout", 0, 1),
-            ("encoder_dropout", 0, 1),
             ("weight_decay", 0, None),
             ("learning_rate", 0, None),
             ("clip", 0, None),
             ("refresh_epochs", 0, None),
+            *((key, 0, 1) for key in settings if key.endswith("dropout")),
+            *((key, 0, None) for key in settings if key == "focus"),
         ):
             value = settings.get(key, 0)
             if value < low or (high is not None and value >= high):
                 below = "" if high is None else f" and below {high}"
                 raise UserError(f"stages.{name}.{key} is {value}; expected at least {low}{below}")
+        if settings.get("patterns", "missing") not in ("missing", "full"):
+            raise UserError(
+                f"stages.{name}.patterns is '{settings.patterns}'; choose one of: missing, full"
+            )
         if settings.constant_epochs + settings.decay_epochs < 1:
             raise UserError(f"stages.{name} has no epoch")

@@ -24,6 +24,8 @@ def ensemble_outputs(
     features: dict[str, Float[Array, "B ..."]],
     lengths: dict[str, Int[Array, " B"]],
     present: Bool[Array, "B M"],
+    turns: Bool[Array, "U L"],
+    speakers: Int[Array, " B"] | None = None,
 ) -> tuple[Float[Array, "B C"], Float[Array, "E B C"]]:
     """(the ensemble's outputs, each member's) of a batch.
 
@@ -34,14 +36,19 @@ def ensemble_outputs(
         absent or padded anything.
       lengths: of each sequence modality, valid steps, at least 1.
       present: which modalities an utterance has, in the order of `spec`.
+      turns: B = U·L, units of L utterances, and which of these there are; L is 1 unless the method
+        reads dialogues or histories.
+      speakers: numbered within the dialogue, for a method that reads histories.
 
     Returns:
-      Probabilities of the classes, averaged over members; or [.., 1] values in the label's unit.
+      Probabilities of each task's classes, averaged over members, the tasks side by side; or
+      [.., 1] values in the label's unit.
       NaN for an utterance that has nothing: no model has seen such a one.
     """
-    rows = jnp.arange(present.shape[0])
-    labels = jnp.zeros(rows.shape, jnp.int32 if spec.is_classification else jnp.float32)
-    resident = Resident(features, lengths, present, labels)
+    rows = jnp.where(turns, jnp.arange(present.shape[0]).reshape(turns.shape), -1)
+    dtype = jnp.int32 if spec.is_classification else jnp.float32
+    labels = jnp.zeros((present.shape[0], len(spec.tasks)), dtype)
+    resident = Resident(features, lengths, present, labels, speakers)
     pattern = full_pattern(len(spec.modalities))  # all that is present
 
     def one_member(mine: Weights):
@@ -60,9 +67,9 @@ def ensemble_outputs(
             frozen={},
             constants=constants,
         )
-        batch = make_batch(spec, resident, trial, rows, rows, pattern)
+        batch = make_batch(spec, resident, trial, rows, rows, turns, pattern)
         # These are no rows of the training corpus.
-        batch = batch._replace(rows=jnp.full_like(rows, -1))
+        batch = batch._replace(rows=jnp.full_like(batch.rows, -1))
         batch = recalled(stage, earlier, batch)
         return in_label_units(spec, stage.predict(mine["params"], batch)[0], trial)
 
@@ -71,6 +78,6 @@ def ensemble_outputs(
         weights, cpu=functools.partial(jax.lax.map, one_member), default=jax.vmap(one_member)
     )
     if spec.is_classification:
-        outputs = jax.nn.softmax(outputs)
+        outputs = jnp.concatenate([jax.nn.softmax(x) for x in spec.split(outputs)], axis=-1)
     outputs = jnp.where(present.any(axis=1)[None, :, None], outputs, jnp.nan)
     return outputs.mean(axis=0), outputs

@@ -8,10 +8,12 @@ import numpy as np
 
 from mmer_jax import metrics, recall
 from mmer_jax.checkpoint import Finished, load_final
-from mmer_jax.data.corpus import Corpus
+from mmer_jax.data.corpus import Corpus, CorpusSpec
 from mmer_jax.data.noise import NoiseDraw
 from mmer_jax.data.protocols import RATES, Condition, condition_name, effective_rate
+from mmer_jax.data.units import Units
 from mmer_jax.experiment import Experiment, GroupArrays
+from mmer_jax.pairs import PairCounts
 from mmer_jax.results import Result
 from mmer_jax.trials import Group, Trial
 
@@ -37,11 +39,16 @@ def evaluate_trials(
       conditions: what to score.
       workdir: parameters are read from it; invariants.npz is written to it.
     """
-    patterns = needed_patterns(conditions)
     stages = experiment.stages(trials[0].point)
     stage = stages[-1]
+    by_row = stage.unit == "dialogue" or (stage.unit == "history" and stage.history_missing)
+    needed = needed_masks if by_row else needed_patterns
+    draws = dict.fromkeys(draw for c in conditions for draw in c.noise)
+    masks = {draw: needed(conditions, draw) for draw in draws}
     programs = experiment.programs(trials[0].point, stage)
     results: list[Result] = []
+    full = next((c.available[0] for c in conditions if c.protocol == "full"), None)
+    pairs = PairCounts(experiment.corpus.spec)
     for group in dict.fromkeys(done[trial.key].group for trial in trials):
         mine = [trial for trial in trials if done[trial.key].group == group]
         stored = load_final(workdir, group)
@@ -53,44 +60,60 @@ def evaluate_trials(
             params = trained[stage.name]
             earlier = {n: trained[n] for n in recall.needed(stages) if n in trained}
             tests = [fold.test for fold in arrays.folds]
-            rows = arrays.evaluation_tables(tests)
+            units = arrays.evaluation_tables(stage, tests)
             data = arrays.trial_data(0)
             if stage.recalls:
                 made_by = data._asdict() | {"earlier": earlier}
-                places = [(group, int(position)) for position in index]
-                found = recall.load(
-                    workdir, places, made_by, stage, experiment.corpus.spec, arrays.known_ids()
+                where = [(group, int(position)) for position in index]
+                stored_rows = recall.load(
+                    workdir, where, made_by, stage, experiment.corpus.spec, arrays.known_ids()
                 )
-                data = programs.remember(data, earlier, jax.tree.map(arrays.on_trials, found))
+                data = programs.remember(data, earlier, jax.tree.map(arrays.on_trials, stored_rows))
             outputs = {
                 draw: programs.predict(
-                    params, data, experiment.feed, rows, patterns, experiment.noise(draw)
+                    params, data, experiment.feed, units, masks[draw], experiment.noise(draw)
                 )
-                for draw in dict.fromkeys(draw for c in conditions for draw in c.noise)
+                for draw in draws
             }
             for i, (trial, test) in enumerate(zip(part, tests, strict=True)):
+                found = places(units, i, test)
+                scored = {draw: output[i][:, found] for draw, output in outputs.items()}
+                if full is not None:
+                    which = _which(full, masks[None], test)
+                    pairs.add(scored[None][which, np.arange(len(test))])
                 results += score_trial(
                     experiment.corpus,
                     trial,
                     test,
-                    {draw: output[i, :, : len(test)] for draw, output in outputs.items()},
+                    scored,
                     conditions,
+                    masks,
                     method=experiment.config.method,
                 )
             has_teacher = {s.name for s in stages} <= trained.keys()  # an import may lack it
             if stage.imagine and has_teacher and any(c.protocol == "pattern" for c in conditions):
-                results += _imagination(experiment, programs, arrays, earlier, params, data, rows)
+                results += _imagination(
+                    experiment, stage, programs, arrays, earlier, params, data, units
+                )
             if trials[0] in part:
-                _save_invariants(workdir, experiment, programs, params, data, rows, tests[0])
+                _save_invariants(workdir, experiment, programs, params, data, units, tests[0])
+    pairs.save(workdir, experiment.corpus)
     return results
 
 
-def _imagination(experiment, programs, arrays, earlier, params, data, rows) -> list[Result]:
+def places(units: Units, trial: int, rows: np.ndarray) -> np.ndarray:
+    """[n]: where `rows` [n] of a trial stand in what is predicted of `units`, flat [S·U·L]."""
+    found, counted = (x[:, trial].reshape(-1) for x in units)
+    where = np.flatnonzero(counted)
+    order = np.argsort(found[where])
+    return where[order[np.searchsorted(found[where], rows, sorter=order)]]
+
+
+def _imagination(experiment, stage, programs, arrays, earlier, params, data, units) -> list[Result]:
     """How much of the variance of what is missing is imagined, by pattern."""
-    corpus, size = experiment.corpus, experiment.config.eval.batch_size
-    known = arrays.known()
-    data = programs.prepare(earlier, data, experiment.feed, size, len(corpus), known)
-    shares = programs.imagination(params, data, experiment.feed, rows)
+    corpus, feed = experiment.corpus, experiment.feed
+    data = programs.prepare(earlier, data, feed, *arrays.prepare_inputs(stage))
+    shares = programs.imagination(params, data, feed, units)
     return [
         Result(
             method=experiment.config.method,
@@ -110,33 +133,65 @@ def _imagination(experiment, programs, arrays, earlier, params, data, rows) -> l
     ]
 
 
-def _save_invariants(workdir, experiment, programs, params, data, rows, test) -> None:
-    """invariants.npz: the first trial's invariant features of some test utterances."""
+def _save_invariants(workdir, experiment, programs, params, data, units, test) -> None:
+    """invariants.npz: the first trial's invariant features of some test utterances.
+
+    Of several tasks it has the first one's labels; -1 where there is none.
+    """
     corpus = experiment.corpus
-    some = rows[: -(-PICTURED // rows.shape[2])]
+    per_step = units.rows[0, 0].size
+    some = Units(*(x[: -(-PICTURED // per_step)] for x in units))
     features = programs.invariants(params, data, experiment.feed, some)
     if features is None:
         return
-    chosen = test[: min(PICTURED, features.shape[1])]
-    complete = corpus.present[chosen].all(axis=1)
+    rows, counted = (x[:, 0].reshape(-1) for x in some)
+    picked = np.flatnonzero(counted)[:PICTURED]
+    picked = picked[corpus.present[rows[picked]].all(axis=1)]
     np.savez_compressed(
         workdir / "invariants.npz",
-        features=features[0, : len(chosen)][complete].astype(np.float16),
-        labels=corpus.labels[chosen][complete],
+        features=features[0, picked].astype(np.float16),
+        labels=corpus.labels[rows[picked], 0],
         modalities=np.array(corpus.spec.names),
-        classes=np.array(corpus.spec.classes, dtype=str),
+        classes=np.array(corpus.spec.tasks[0].classes, dtype=str),
     )
 
 
-def needed_patterns(conditions: Sequence[Condition]) -> np.ndarray:
-    """[K, M] bool: every pattern that occurs in the conditions' masks.
+def needed_patterns(conditions: Sequence[Condition], noise: NoiseDraw | None) -> np.ndarray:
+    """[K, M] bool: every pattern in the masks of the conditions that have this noise.
 
-    A prediction depends on what an utterance has left and on nothing else, so these K cover any
-    number of rates and draws: with three modalities at most 7.
+    The prediction of an utterance depends on what it has left and on nothing else, so these K
+    cover any number of rates and draws: with three modalities at most 7.
     """
     size = conditions[0].available.shape[-1]
-    codes = np.unique(np.concatenate([np.unique(_codes(c.available)) for c in conditions]))
-    return (codes[:, None] >> np.arange(size)) & 1 == 1
+    codes = [np.unique(_codes(mask)) for mask in _masks(conditions, noise)]
+    return (np.unique(np.concatenate(codes))[:, None] >> np.arange(size)) & 1 == 1
+
+
+def needed_masks(conditions: Sequence[Condition], noise: NoiseDraw | None) -> np.ndarray:
+    """[K, N, M] bool: every mask of the conditions that have this noise, once.
+
+    In a dialogue a prediction depends on what the other turns have left as well.
+    """
+    different = {mask.tobytes(): mask for mask in _masks(conditions, noise)}
+    return np.stack(list(different.values()))
+
+
+def _masks(conditions: Sequence[Condition], noise: NoiseDraw | None) -> list[np.ndarray]:
+    """[N, M] each."""
+    return [
+        mask
+        for condition in conditions
+        for mask, draw in zip(condition.available, condition.noise, strict=True)
+        if draw == noise
+    ]
+
+
+def _which(mask: np.ndarray, masks: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """[n]: which of the patterns [K, M] or masks [K, N, M] each of `rows` has under `mask`."""
+    if masks.ndim == 3:
+        k = next(k for k, other in enumerate(masks) if (other == mask).all())
+        return np.full(len(rows), k)
+    return np.searchsorted(_codes(masks), _codes(mask[rows]))
 
 
 def score_trial(
@@ -145,6 +200,7 @@ def score_trial(
     rows: np.ndarray,
     outputs: Mapping[NoiseDraw | None, np.ndarray],
     conditions: Sequence[Condition],
+    masks: Mapping[NoiseDraw | None, np.ndarray],
     *,
     method: str,
     split: str = "test",
@@ -154,25 +210,23 @@ def score_trial(
     Args:
       corpus: for labels and names.
       rows: [n] rows that were scored.
-      outputs: for each noise of the conditions [K, n, C] logits (or [K, n, 1] values) under
-        `needed_patterns(conditions)`.
+      outputs: for each noise of the conditions [K, n, C] logits (or [K, n, 1] values).
       conditions: what to score.
+      masks: what `outputs` are under: `needed_patterns` or `needed_masks` for each noise.
     """
-    index = {int(code): k for k, code in enumerate(_codes(needed_patterns(conditions)))}
     results = []
     for condition in conditions:
-        codes = _codes(condition.available[:, rows])
-        which = np.vectorize(index.__getitem__, otypes=[np.intp])(codes)
         output = np.stack(  # [draws, n, C]
             [
-                outputs[d][k, np.arange(len(rows))]
-                for d, k in zip(condition.noise, which, strict=True)
+                outputs[draw][_which(mask, masks[draw], rows), np.arange(len(rows))]
+                for mask, draw in zip(condition.available, condition.noise, strict=True)
             ]
         )
-        labels = np.tile(corpus.labels[rows], len(output))
-        scores = _scores(corpus, labels, output.reshape(len(labels), -1))
+        labels = np.tile(corpus.labels[rows], (len(output), 1))
+        scores = _scores(corpus.spec, labels, output.reshape(len(labels), -1))
         if condition.protocol in RATES:
-            scores["effective_rate"] = f"{effective_rate(condition, corpus, rows):.6f}"
+            rate = effective_rate(condition, corpus, rows)
+            scores["effective_rate"] = (f"{rate:.6f}", len(labels))
         results += [
             Result(
                 method=method,
@@ -184,9 +238,9 @@ def score_trial(
                 condition=condition.name,
                 metric=metric,
                 value=value,
-                n=len(labels),
+                n=n,
             )
-            for metric, value in scores.items()
+            for metric, (value, n) in scores.items()
         ]
     return results
 
@@ -196,14 +250,26 @@ def _codes(available: np.ndarray) -> np.ndarray:
     return available @ (1 << np.arange(available.shape[-1]))
 
 
-def _scores(corpus: Corpus, labels: np.ndarray, output: np.ndarray) -> dict[str, str]:
-    if not corpus.spec.is_classification:
-        values = metrics.regression_scores(labels, output[:, 0])
-        return {name: f"{value:.6f}" for name, value in values.items()}
-    classes = corpus.spec.classes
-    confusion = metrics.confusion_counts(labels, output.argmax(axis=-1), len(classes))
-    scores = {k: f"{v:.6f}" for k, v in metrics.classification_scores(confusion).items()}
-    for i, truth in enumerate(classes):
-        for j, predicted in enumerate(classes):
-            scores[f"confusion:{truth}>{predicted}"] = str(int(confusion[i, j]))
+def _scores(spec: CorpusSpec, labels: np.ndarray, output: np.ndarray) -> dict[str, tuple[str, int]]:
+    """{metric: (value, utterances)}; of several tasks "TASK/METRIC" and the joint score."""
+    if not spec.is_classification:
+        values = metrics.regression_scores(labels[:, 0], output[:, 0])
+        return {name: (f"{value:.6f}", len(labels)) for name, value in values.items()}
+    scores: dict[str, tuple[str, int]] = {}
+    f1 = []
+    for i, (task, mine) in enumerate(zip(spec.tasks, spec.split(output), strict=True)):
+        known = labels[:, i] >= 0
+        confusion = metrics.confusion_counts(
+            labels[known, i], mine[known].argmax(axis=-1), len(task.classes)
+        )
+        values = metrics.classification_scores(confusion)
+        f1.append(values["weighted_F1"])
+        prefix, n = f"{task.name}/" if len(spec.tasks) > 1 else "", int(known.sum())
+        scores |= {f"{prefix}{name}": (f"{value:.6f}", n) for name, value in values.items()}
+        for j, truth in enumerate(task.classes):
+            for k, predicted in enumerate(task.classes):
+                metric = f"{prefix}confusion:{truth}>{predicted}"
+                scores[metric] = (str(int(confusion[j, k])), n)
+    if len(f1) > 1:
+        scores[metrics.JOINT] = (f"{metrics.joint_score(f1):.6f}", len(labels))
     return scores

@@ -21,11 +21,12 @@ from mmer_jax.data.noise import Noise, NoiseDraw, corruption
 from mmer_jax.data.normalize import Statistics, fold_statistics, label_statistics
 from mmer_jax.data.protocols import SPLIT
 from mmer_jax.data.splits import Fold
+from mmer_jax.data.units import Grouping, Histories, Units, empty, make_grouping
 from mmer_jax.methods import make_stages
 from mmer_jax.methods.stage import Stage
 from mmer_jax.programs import Programs, TrialData
 from mmer_jax.sweep import Point
-from mmer_jax.trials import Group, Trial, fill_up, stack_tables
+from mmer_jax.trials import Group, Trial, epoch_order, fill_up, stack_tables
 
 
 class Experiment:
@@ -52,6 +53,11 @@ class Experiment:
         self.unlabelled = unlabelled
         points = {group.trials[0].point.program_key: group.trials[0].point for group in groups}
         self._stages = {key: make_stages(p.config, corpus.spec) for key, p in points.items()}
+        units = {(s.unit, s.history) for stages in self._stages.values() for s in stages}
+        self._groupings = {
+            unit: make_grouping(corpus, unit[0], config.data.dialogues, unit[1])
+            for unit in sorted(units)
+        }
         train_rows = [fold.train for fold in folds]
         self.statistics: Statistics = fold_statistics(corpus, train_rows, config.data.normalize)
         self.label_statistics = label_statistics(corpus, train_rows)
@@ -77,6 +83,10 @@ class Experiment:
     def noise(self, draw: NoiseDraw | None) -> Noise | None:
         """A draw's noise of every utterance of the corpus, [N]."""
         return None if draw is None else draw.of_corpus(self.corpus.ids, self.config.noise, SPLIT)
+
+    def grouping(self, stage: Stage) -> Grouping | Histories:
+        """What belongs together in the units of a stage."""
+        return self._groupings[stage.unit, stage.history]
 
     def stages(self, point: Point) -> tuple[Stage, ...]:
         """The stages whose shapes `point` shares; its hyper-parameters are `point_stages`'."""
@@ -108,35 +118,90 @@ class GroupArrays:
         self._mesh = experiment.mesh
         self._count = mesh_lib.padded_count(group.width, self._mesh)
         self.folds = [experiment.folds[trial.fold] for trial in self.trials]
-        self.batch_size = experiment.config.eval.batch_size
 
     def on_trials(self, values) -> jax.Array:
         """One value per trial of the group -> [T, ...] on the mesh."""
         padded = pad_trials(np.stack([np.asarray(v) for v in values]), self._count)
         return jax.device_put(padded, mesh_lib.by_trial(self._mesh))
 
-    def tables(self, tables: list[np.ndarray]) -> np.ndarray:
-        """[S, B] of each trial of the group -> [S, T, B]; trials that only pad have no rows."""
-        empty = np.full((1, tables[0].shape[1]), -1, np.int32)
-        return stack_tables(tables + [empty] * (self._count - len(tables)))
+    def training_tables(self, stage: Stage, epoch: int) -> Units:
+        """[S, T, U, L] of an epoch, counted over all stages from 0, in its order."""
+        return self._tables(
+            [
+                epoch_order(
+                    self._training_units(stage, fold),
+                    stage.settings.batch_size,
+                    seed=trial.seed,
+                    epoch=epoch,
+                )
+                for trial, fold in zip(self.trials, self.folds, strict=True)
+            ]
+        )
 
-    def evaluation_tables(self, rows: list[np.ndarray]) -> np.ndarray:
-        """[S, T, B] of each trial's rows, in order."""
-        return self.tables([fill_up(r, self.batch_size) for r in rows])
+    def evaluation_tables(self, stage: Stage, rows: list[np.ndarray]) -> Units:
+        """[S, T, U, L] in which each trial's rows count; their dialogues are read as a whole."""
+        grouping = self._experiment.grouping(stage)
+        everything = np.arange(len(self._experiment.corpus))
+        return self._tables(
+            [fill_up(grouping.units(r, everything), self._batch_of(grouping)) for r in rows]
+        )
 
-    def known(self) -> list[tuple[Feed, np.ndarray]]:
+    def prepare_inputs(self, stage: Stage) -> tuple[Units, np.ndarray, list[tuple[Feed, Units]]]:
+        """What `Programs.prepare` of a stage is asked with."""
+        known = self.known() if stage.relate else []
+        return self.prepare_tables(stage), self.trained_rows(), known
+
+    def prepare_tables(self, stage: Stage) -> Units:
+        """[S, T, U, L] in which every row of the corpus counts once.
+
+        What is prepared for training has never seen validation or test: the training part's
+        dialogues are read as in training, the other rows in whole dialogues.
+        """
+        grouping = self._experiment.grouping(stage)
+        everything = np.arange(len(self._experiment.corpus))
+        tables = []
+        for fold in self.folds:
+            train = self._training_units(stage, fold)
+            train = Units(train.rows, train.rows >= 0)
+            others = np.setdiff1d(everything, train.rows[train.counted])
+            parts = train, grouping.units(others, everything)
+            both = Units(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+            tables.append(fill_up(both, self._batch_of(grouping)))
+        return self._tables(tables)
+
+    def trained_rows(self) -> np.ndarray:
+        """[T, N] bool, the labelled utterances of each trial's training part."""
+        found = np.zeros((self._count, len(self._experiment.corpus)), bool)
+        for i, fold in enumerate(self.folds):
+            found[i, fold.train] = True
+        return found
+
+    def _training_units(self, stage: Stage, fold: Fold) -> Units:
+        return self._experiment.grouping(stage).units(fold.train, fold.context)
+
+    def _batch_of(self, grouping: Grouping | Histories) -> int:
+        """Units of an evaluation batch: about `eval.batch_size` rows, divided among devices."""
+        share = self._mesh.shape["data"]
+        return max(1, self._experiment.config.eval.batch_size // (grouping.length * share)) * share
+
+    def _tables(self, tables: list[Units]) -> Units:
+        """[S, U, L] of each trial of the group -> [S, T, U, L]; trials that only pad have none."""
+        nothing = empty(0, *tables[0].rows.shape[1:])
+        return stack_tables(tables + [nothing] * (self._count - len(tables)))
+
+    def known(self) -> list[tuple[Feed, Units]]:
         """What databases are made of (`Programs.database`): unlabelled and training rows.
 
         Tables are as long as the longest of all folds, so that all groups share programs.
         """
         experiment, found = self._experiment, []
-        if experiment.unlabelled is not None:
+        if experiment.unlabelled_feed is not None:
             every = np.arange(len(experiment.unlabelled))
-            found.append((experiment.unlabelled_feed, self._filled([every] * self._count)))
+            found.append((experiment.unlabelled_feed, self._alone([every] * self._count)))
         longest = max(len(fold.train) for fold in experiment.folds)
         train = [fold.train for fold in self.folds]
         train += [train[-1]] * (self._count - len(train))
-        return [*found, (experiment.feed, self._filled(train, longest))]
+        return [*found, (experiment.feed, self._alone(train, longest))]
 
     def known_ids(self) -> list[list[str]]:
         """The ids of each trial's database, in the order of its rows."""
@@ -144,10 +209,11 @@ class GroupArrays:
         more = [] if experiment.unlabelled is None else list(map(str, experiment.unlabelled.ids))
         return [more + list(map(str, experiment.corpus.ids[fold.train])) for fold in self.folds]
 
-    def _filled(self, rows: list[np.ndarray], longest: int = 0) -> np.ndarray:
-        """[S, T, B] of rows [n] of each trial."""
-        n_batches = -(-max(longest, *map(len, rows)) // self.batch_size)
-        return np.stack([fill_up(r, self.batch_size, n_batches) for r in rows], axis=1)
+    def _alone(self, rows: list[np.ndarray], longest: int = 0) -> Units:
+        """[S, T, B, 1] of rows [n] of each trial, as if these were `longest`."""
+        longest, batch = max(longest, *map(len, rows)), self._experiment.config.eval.batch_size
+        tables = [np.pad(r, (0, longest - len(r)), constant_values=-1)[:, None] for r in rows]
+        return self._tables([fill_up(Units(t.astype(np.int32), t >= 0), batch) for t in tables])
 
     def trial_data(self, index: int) -> TrialData:
         """What the programs of stage `index` read.

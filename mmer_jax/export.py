@@ -11,8 +11,10 @@ To run it takes jax, numpy and flatbuffers (by which jax reads programs): README
 
 import io
 import json
+import re
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -21,14 +23,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmer_jax import cli
-from mmer_jax.data.corpus import Modality
+from mmer_jax.data.corpus import Modality, Task
 from mmer_jax.ensemble import ensemble_outputs
+from mmer_jax.errors import UserError
 from mmer_jax.nn.encoders import WIDTHS
 from mmer_jax.predict import add_ensemble_flags
 from mmer_jax.predictor import Predictor, load
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-LEAST_STEPS = max(WIDTHS)  # a shorter sequence would need padding inside, by an unknown number
 
 
 def write(model: Predictor, path: str | Path) -> None:
@@ -39,15 +41,24 @@ def write(model: Predictor, path: str | Path) -> None:
     with any number of steps t ≥ 5 of its own; `lengths` maps sequences to int32 [b] ≥ 1;
     `present` is bool [b, M]. Features are those of the feature files, normalisation is inside;
     what stands where `present` is False or beyond a length never counts. Outputs are those of
-    `ensemble.ensemble_outputs`.
+    `ensemble.ensemble_outputs`. Where the method reads dialogues, the b utterances are the turns of
+    one dialogue, in order.
     """
+    if model.reads_speakers:
+        raise UserError(
+            "a model that reads the turns before an utterance cannot be exported: the file's "
+            "program takes utterances alone. Train with --config.model.history=0"
+        )
     leaves, structure = jax.tree_util.tree_flatten_with_path(model.trained.weights)
     weights = {"/".join(part.key for part in place): np.asarray(leaf) for place, leaf in leaves}
 
+    dialogues = model.trained.stage.unit == "dialogue"
+
     def program(weights, features, lengths, present):
         nested = jax.tree_util.tree_unflatten(structure, list(weights[name] for name in names))
+        turns = jnp.ones((1, len(present)) if dialogues else (len(present), 1), bool)
         return ensemble_outputs(
-            model.trained.stage, model.trained.spec, nested, features, lengths, present
+            model.trained.stage, model.trained.spec, nested, features, lengths, present, turns
         )
 
     names = list(weights)
@@ -67,7 +78,7 @@ def _inputs(model: Predictor):
     """(features, lengths, present) as shapes with an open batch size and open numbers of steps."""
     scope = jax.export.SymbolicScope(
         [
-            f"t{i} >= {LEAST_STEPS}"
+            f"t{i} >= {_least_steps(model)}"
             for i, m in enumerate(model.modalities)
             if f"t{i}" in _dimensions(model, i, m).split(", ")
         ]
@@ -82,6 +93,13 @@ def _inputs(model: Predictor):
         if m.is_sequence:
             lengths[m.name] = shape("b", jnp.int32)
     return features, lengths, shape(f"b, {len(model.modalities)}", jnp.bool_)
+
+
+def _least_steps(model: Predictor) -> int:
+    """A shorter sequence would need padding inside, by an unknown number."""
+    paths = jax.tree_util.tree_leaves_with_path(model.trained.weights["params"])
+    kernels = (re.fullmatch(r"conv(\d+)_kernel", place[-1].key) for place, _ in paths)
+    return max((int(found[1]) for found in kernels if found), default=max(WIDTHS))
 
 
 def _dimensions(model: Predictor, i: int, m: Modality) -> str:
@@ -103,12 +121,23 @@ def _described(model: Predictor) -> dict[str, object]:
             }
             for i, m in enumerate(model.modalities)
         ],
-        "classes": list(model.classes),
-        "outputs": "probabilities" if model.classes else "values",
+        **_outputs(model.tasks),
+        "unit": model.trained.stage.unit,
         "members": [member._asdict() for member in model.members],
         "platforms": list(PLATFORMS),
         "jax": jax.__version__,
     }
+
+
+def _outputs(tasks: Sequence[Task]) -> dict[str, object]:
+    """What the columns of the outputs are; of several tasks they stand side by side."""
+    if len(tasks) > 1:
+        return {
+            "tasks": {task.name: list(task.classes) for task in tasks},
+            "outputs": "probabilities",
+        }
+    classes = list(tasks[0].classes)
+    return {"classes": classes, "outputs": "probabilities" if classes else "values"}
 
 
 def main(arguments: list[str] | None = None) -> int:

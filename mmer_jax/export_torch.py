@@ -41,6 +41,9 @@ def export(workdir: Path, out: Path, suffix: str, point: str | None = None) -> l
     method = str(values["method"])
     if method not in MODELS:
         raise UserError(f"method '{method}' has no original to export to; those are: {MODELS}")
+    if len(spec.tasks) > 1:
+        names = ", ".join(task.name for task in spec.tasks)
+        raise UserError(f"{workdir} has the tasks {names}; the originals have one")
     strange = sorted(set(spec.names) - set(LETTERS))
     if strange or len(spec.names) < len(LETTERS):
         raise UserError(

@@ -19,9 +19,10 @@ from mmer_jax.experiment import Experiment, GroupArrays
 from mmer_jax.init_from import check, initial_params
 from mmer_jax.interrupt import Interrupted, StopRequest
 from mmer_jax.methods.stage import Params, Stage
+from mmer_jax.metrics import score_name
 from mmer_jax.programs import TrainState
 from mmer_jax.records import MetricsLog, Reporter
-from mmer_jax.trials import Group, epoch_order
+from mmer_jax.trials import Group
 
 
 class Trained(NamedTuple):
@@ -141,39 +142,30 @@ class GroupTraining:
         self, stage, programs, state: TrainState, data, earlier, before, done, reporter, stop
     ) -> TrainState:
         """Epochs `done` to the end of the stage, counted from the first stage's first."""
-        batch, every = stage.settings.batch_size, stage.refresh_epochs
+        every = stage.refresh_epochs
         if every and stage.name not in earlier:
             earlier = self._refreshed(stage, earlier, state)
-        prepared = self._prepare(programs, earlier, data)
-        validation = self.arrays.evaluation_tables([f.validation for f in self.arrays.folds])
+        prepared = self._prepare(stage, programs, earlier, data)
+        rows = [fold.validation for fold in self.arrays.folds]
+        validation = self.arrays.evaluation_tables(stage, rows)
         for number in range(done, before + n_epochs(stage)):
             epoch = number - before
             if every and epoch and epoch % every == 0:
                 earlier = self._refreshed(stage, earlier, state)
-                prepared = self._prepare(programs, earlier, data)
+                prepared = self._prepare(stage, programs, earlier, data)
             tick = time.monotonic()
-            orders = [
-                epoch_order(fold.train, batch, seed=trial.seed, epoch=number)
-                for trial, fold in zip(self.group.trials, self.arrays.folds, strict=True)
-            ]
+            train = self.arrays.training_tables(stage, number)
             state, record = programs.train_epoch(
-                state, prepared, self.experiment.feed, self.arrays.tables(orders), validation, epoch
+                state, prepared, self.experiment.feed, train, validation, epoch
             )
             record = {k: np.asarray(v)[: len(self.group.trials)] for k, v in record.items()}
             self._log(stage, epoch, number + 1, record, time.monotonic() - tick, reporter)
             self._checkpoint(number + 1, state, earlier, stop)
         return state
 
-    def _prepare(self, programs, earlier, data):
-        experiment, arrays = self.experiment, self.arrays
-        return programs.prepare(
-            earlier,
-            data,
-            experiment.feed,
-            arrays.batch_size,
-            len(experiment.corpus),
-            arrays.known(),
-        )
+    def _prepare(self, stage, programs, earlier, data):
+        inputs = self.arrays.prepare_inputs(stage)
+        return programs.prepare(earlier, data, self.experiment.feed, *inputs)
 
     def _refreshed(self, stage, earlier, state: TrainState) -> dict[str, Params]:
         """`earlier` with what the stage's parameters are now: a copy, as epochs donate them."""
@@ -207,7 +199,7 @@ class GroupTraining:
             ]
         )
         terms = [k for k in record if k not in _NOT_SHOWN]
-        score = "UA" if self.experiment.corpus.spec.is_classification else "-MAE"
+        score = score_name(self.experiment.corpus.spec)
         note = "  ".join(f"{name} {_mean(record[name]):.4f}" for name in terms)
         note += f"  val {score} {_mean(record['validation_score']):.4f}"
         note += f" (best {_mean(record['best_score']):.4f})  {rate:.0f} utt/s"

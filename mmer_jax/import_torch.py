@@ -19,7 +19,7 @@ from mmer_jax import cli
 from mmer_jax import config as config_lib
 from mmer_jax import workdir as workdir_lib
 from mmer_jax.checkpoint import GroupCheckpoints
-from mmer_jax.data.corpus import CorpusSpec, Modality
+from mmer_jax.data.corpus import CorpusSpec, Modality, Task
 from mmer_jax.errors import UserError
 from mmer_jax.interop import torch_folder, torch_sizes
 from mmer_jax.interop.torch_folder import Checkpoint, Networks
@@ -134,7 +134,7 @@ def _spec(args, config, sizes) -> CorpusSpec:
         Modality(name, dim, 0 if kinds[name] == "fc" else steps[name])
         for name, dim in sizes.dims.items()
     )
-    return CorpusSpec(tuple(modalities), classes)
+    return CorpusSpec(tuple(modalities), (Task(config.data.label, classes),))
 
 
 def _shapes(config, spec: CorpusSpec) -> dict[str, Params]:

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Num
 
+from mmer_jax.data.corpus import CorpusSpec
+
 
 def weighted_mean(values: Float[Array, "..."], weights: Num[Array, "..."]) -> Float[Array, ""]:
     """Mean of `values` under `weights` of the same shape; 0 where all weights are 0."""
@@ -25,7 +27,23 @@ def mean_over_patterns(
     return jnp.mean(jax.vmap(weighted_mean)(values, weights))
 
 
-def cross_entropy(*, logits: Float[Array, "B C"], labels: Int[Array, " B"]) -> Float[Array, " B"]:
+def focal_loss(
+    *, logits: Float[Array, "... C"], labels: Int[Array, "..."], focus: float
+) -> Float[Array, "..."]:
+    """(1 - p)^focus · cross entropy, p the probability of the label (Lin et al. 2017, eq. 4).
+
+    What is known well counts little; a focus of 0 is the cross entropy. Labels of -1 as there.
+    """
+    entropy = cross_entropy(logits=logits, labels=labels)
+    if not focus:
+        return entropy
+    # 1 - p by expm1: near p = 1, where the power's gradient is steep, it would cancel.
+    return jnp.maximum(-jnp.expm1(-entropy), 1e-12) ** focus * entropy
+
+
+def cross_entropy(
+    *, logits: Float[Array, "... C"], labels: Int[Array, "..."]
+) -> Float[Array, "..."]:
     """Cross entropy in nats; a label of -1 counts as class 0 and must have weight 0."""
     return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(labels, 0))
 
@@ -37,16 +55,43 @@ def squared_error(
     return (predictions[:, 0] - jnp.nan_to_num(labels)) ** 2
 
 
-def task_loss(logits: Float[Array, "B C"], labels: Num[Array, " B"]) -> Float[Array, " B"]:
-    """Cross entropy for class labels (integers), squared error for real-valued ones."""
+def task_loss(
+    logits: Float[Array, "B C"], labels: Num[Array, " B"], focus: float = 0.0
+) -> Float[Array, " B"]:
+    """Cross entropy (or focal loss) for class labels, integers; squared error for real values."""
     if jnp.issubdtype(labels.dtype, jnp.integer):
-        return cross_entropy(logits=logits, labels=labels)
+        return focal_loss(logits=logits, labels=labels, focus=focus)
     return squared_error(predictions=logits, labels=labels)
 
 
-def task_losses(logits: Float[Array, "K B C"], labels: Num[Array, " B"]) -> Float[Array, "K B"]:
-    """`task_loss` under each of K patterns."""
-    return jax.vmap(task_loss, in_axes=(0, None))(logits, labels)
+def task_terms(
+    spec: CorpusSpec,
+    outputs: Float[Array, "K B C"],
+    labels: Num[Array, "B tasks"],
+    weights: Float[Array, "K B"],
+    focus: float = 0.0,
+) -> dict[str, Float[Array, ""]]:
+    """{"task": the sum over tasks}, and of several tasks each one's as "task/NAME".
+
+    A task's loss is the mean over patterns, which count alike, of its mean over the utterances
+    that have its label.
+
+    Args:
+      spec: names the tasks, whose outputs stand side by side.
+      outputs: under K patterns.
+      labels: of each task; -1 or NaN where there is none.
+      weights: of utterances under each pattern.
+      focus: of the focal loss.
+    """
+    terms = {}
+    for i, (task, logits) in enumerate(zip(spec.tasks, spec.split(outputs), strict=True)):
+        mine = labels[:, i]
+        there = mine >= 0 if task.classes else jnp.isfinite(mine)
+        losses = jax.vmap(lambda x, y=mine: task_loss(x, y, focus))(logits)
+        terms[f"task/{task.name}"] = mean_over_patterns(
+            losses, jnp.where(there[None], weights, 0.0)
+        )
+    return {"task": jnp.sum(jnp.stack(list(terms.values())))} | (terms if len(terms) > 1 else {})
 
 
 def cmd(

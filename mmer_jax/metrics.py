@@ -1,8 +1,11 @@
 """Scores: accuracy (WA), macro recall (UA), F1; or MAE, correlation and binary accuracy.
 
 Classification scores are functions of confusion counts, so that they add up over batches, patterns
-and folds. `score` is the one number an epoch is chosen by; higher is better.
+and folds. `score` is the one number an epoch is chosen by; higher is better. Several tasks have
+their own scores, and `JOINT`, the harmonic mean of their weighted F1.
 """
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -11,21 +14,38 @@ from jaxtyping import Array, Float, Num
 
 from mmer_jax.data.corpus import CorpusSpec
 
+JOINT = "joint_wf1"
+
+Counts = tuple[Float[Array, "..."], ...]  # of each task
+
 # ---- on the device: what selects an epoch ----
 
 
-def score_counts_shape(spec: CorpusSpec) -> tuple[int, ...]:
-    """Of `score_counts`: a confusion matrix, or (sum of absolute errors, count)."""
-    return (spec.n_outputs, spec.n_outputs) if spec.is_classification else (2,)
+def zero_counts(spec: CorpusSpec) -> Counts:
+    """Of `score_counts`: for each task a confusion matrix, or (sum of absolute errors, count)."""
+    return tuple(
+        jnp.zeros((task.n_outputs, task.n_outputs) if task.classes else (2,)) for task in spec.tasks
+    )
 
 
 def score_counts(
-    outputs: Float[Array, "K B C"], labels: Num[Array, " B"], weights: Float[Array, " B"]
-) -> Float[Array, "..."]:
+    spec: CorpusSpec,
+    outputs: Float[Array, "K B C"],
+    labels: Num[Array, "B tasks"],
+    weights: Float[Array, " B"],
+) -> Counts:
     """Counts that add up over batches and give `score`, pooled over the K patterns.
 
     NaN where an output is not finite, and so is the score.
     """
+    return tuple(
+        _task_counts(output, labels[:, i], weights) for i, output in enumerate(spec.split(outputs))
+    )
+
+
+def _task_counts(
+    outputs: Float[Array, "K B C"], labels: Num[Array, " B"], weights: Float[Array, " B"]
+) -> Float[Array, "..."]:
     if jnp.issubdtype(labels.dtype, jnp.integer):
         n = outputs.shape[-1]
         truth = jax.nn.one_hot(labels, n) * weights[:, None]
@@ -37,13 +57,24 @@ def score_counts(
     return jnp.stack([error.sum(), weights.sum() * float(len(outputs))])
 
 
-def score(counts: Float[Array, "..."], *, spec: CorpusSpec) -> Float[Array, ""]:
-    """UA over the classes that occur, or minus the mean absolute error."""
+def score(counts: Counts, *, spec: CorpusSpec) -> Float[Array, ""]:
+    """UA over the classes that occur, or minus the mean absolute error; `JOINT` of several."""
+    if len(counts) > 1:
+        f1 = jnp.stack([_weighted_f1(confusion) for confusion in counts])
+        # 0 where one is; NaN stays.
+        return len(counts) / jnp.sum(1 / jnp.maximum(f1, 1e-12))
+    (mine,) = counts
     if not spec.is_classification:
-        return -counts[0] / jnp.maximum(counts[1], 1.0)
-    support = counts.sum(axis=1)
-    recall = jnp.diag(counts) / jnp.maximum(support, 1.0)
+        return -mine[0] / jnp.maximum(mine[1], 1.0)
+    support = mine.sum(axis=1)
+    recall = jnp.diag(mine) / jnp.maximum(support, 1.0)
     return recall.sum() / jnp.maximum((support > 0).sum(), 1).astype(recall.dtype)
+
+
+def _weighted_f1(confusion: Float[Array, "C C"]) -> Float[Array, ""]:
+    support = confusion.sum(axis=1)
+    f1 = 2 * jnp.diag(confusion) / jnp.maximum(support + confusion.sum(axis=0), 1.0)
+    return jnp.sum(f1 * support) / jnp.maximum(support.sum(), 1.0)
 
 
 # ---- on the host: what is reported ----
@@ -74,6 +105,20 @@ def classification_scores(confusion: np.ndarray) -> dict[str, float]:
         "macro_F1": float(f1[occurs | (predicted > 0)].mean()),
         "weighted_F1": float((f1 * support).sum() / support.sum()),
     }
+
+
+def score_name(spec: CorpusSpec) -> str:
+    """What `score` is."""
+    if len(spec.tasks) > 1:
+        return JOINT
+    return "UA" if spec.is_classification else "-MAE"
+
+
+def joint_score(weighted_f1: Sequence[float]) -> float:
+    """The harmonic mean of the tasks' weighted F1; 0 where one is."""
+    if min(weighted_f1) <= 0:
+        return 0.0
+    return len(weighted_f1) / sum(1 / value for value in weighted_f1)
 
 
 def regression_scores(labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:

@@ -20,7 +20,8 @@ from rich.table import Table
 from mmer_jax import cli
 from mmer_jax.bench import prediction
 from mmer_jax.data import feature_dir
-from mmer_jax.data.corpus import RawModality
+from mmer_jax.data.corpus import RawModality, Task
+from mmer_jax.data.units import Grouping, group_turns
 from mmer_jax.errors import UserError
 from mmer_jax.predictor import Predictions, Predictor, load
 
@@ -33,17 +34,24 @@ of it is not finite. predictions.csv has utt_id, the modalities used, the predic
 class's probability (or the value of a real-valued label); they are empty for an utterance without
 any usable modality.
 
+A method that reads dialogues takes them from the columns dialogue and turn (EI² from speaker as
+well); without these, and where a dialogue's name is empty, every utterance is read as a dialogue of
+its own.
+
 The prediction is the mean over all folds and seeds of the workdir, or those of --folds and --seeds.
 Of utterances that the run was trained on it says nothing about quality: most models of an ensemble
 over folds have learnt them. Test scores are in results.csv.
 """
 
 
-def read_features(root: Path, names: Sequence[str]) -> tuple[np.ndarray, dict[str, RawModality]]:
-    """([N] utterance ids, the modalities that have a file) of a feature directory."""
+Columns = dict[str, np.ndarray]
+
+
+def read_features(root: Path, names: Sequence[str]) -> tuple[Columns, dict[str, RawModality]]:
+    """(columns of utterances.csv, the modalities that have a file) of a feature directory."""
     if not root.is_dir():
         raise UserError(f"feature directory {root} does not exist; set --from")
-    ids = feature_dir.read_utterances(root / "utterances.csv")["utt_id"]
+    columns = feature_dir.read_utterances(root / "utterances.csv")
     files = [name for name in names if (root / f"{name}.npz").exists()]
     if not files:
         found = sorted(path.name for path in root.glob("*.npz"))
@@ -52,20 +60,47 @@ def read_features(root: Path, names: Sequence[str]) -> tuple[np.ndarray, dict[st
             f"{', '.join(f'{name}.npz' for name in names)}; it has: "
             f"{', '.join(found) or 'no .npz file'}"
         )
-    return ids, {name: feature_dir.read_modality(root, name, ids) for name in files}
+    ids = columns["utt_id"]
+    return columns, {name: feature_dir.read_modality(root, name, ids) for name in files}
+
+
+def dialogues_of(columns: Columns) -> Grouping | None:
+    """The dialogues of utterances.csv; None if it has none."""
+    if "dialogue" not in columns or "turn" not in columns:
+        return None
+    alone = columns["dialogue"] == ""
+    # No name of a dialogue holds a line break: csv's utt_id may, but each is there once.
+    names = np.where(alone, np.char.add("\n", columns["utt_id"]), columns["dialogue"])
+    return group_turns(names, np.where(alone, "0", columns["turn"]), columns["utt_id"])
 
 
 def write_predictions(path: Path, ids: np.ndarray, found: Predictions) -> None:
-    """predictions.csv: utt_id, used, then prediction and p:CLASS per class, or value."""
+    """predictions.csv: utt_id, used, then prediction and p:CLASS per class, or value.
+
+    Of several tasks every name of a column begins with its task's, as "emotion/prediction".
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    columns = ["prediction", *(f"p:{name}" for name in found.classes)]
-    writer.writerow(["utt_id", "used", *(columns if found.classes else ["value"])])
-    labels = [[label] for label in found.labels] if found.classes else [[]] * len(found)
-    for name, used, label, output in zip(ids, found.used_names, labels, found.outputs, strict=True):
-        numbers = [f"{x:.6f}" if used else "" for x in output]
-        writer.writerow([name, used, *label, *numbers])
+    columns = [column for task in found.tasks for column in _columns(found, task)]
+    writer.writerow(["utt_id", "used", *(name for name, _ in columns)])
+    cells = zip(*(values for _, values in columns), strict=True)
+    for name, used, row in zip(ids, found.used_names, cells, strict=True):
+        writer.writerow([name, used, *row])
     cli.write_out(path, text.getvalue())
+
+
+def _columns(found: Predictions, task: Task) -> list[tuple[str, list[str]]]:
+    """(head, cells) of one task; its name stands in front where there are several."""
+    prefix = f"{task.name}/" if len(found.tasks) > 1 else ""
+    mine, used = found.of(task.name), found.used.any(axis=1)
+    heads = [f"p:{name}" for name in task.classes] or ["value"]
+    numbers = [
+        [f"{x:.6f}" if there else "" for x, there in zip(column, used, strict=True)]
+        for column in mine.outputs.T
+    ]
+    labels = [("prediction", mine.labels)] if task.classes else []
+    columns = [*labels, *zip(heads, numbers, strict=True)]
+    return [(prefix + head, cells) for head, cells in columns]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -113,10 +148,17 @@ def add_ensemble_flags(parser: cli.Parser) -> None:
 
 
 def _predict(model: Predictor, root: Path, out: Path, given, console: Console) -> None:
-    ids, raw = read_features(root, [m.name for m in model.modalities])
+    columns, raw = read_features(root, [m.name for m in model.modalities])
+    grouping = dialogues_of(columns) if model.reads_dialogues else None
+    speakers = columns.get("speaker")
+    if model.reads_speakers and grouping is not None and speakers is None:
+        raise UserError(
+            f"{root}/utterances.csv has dialogues and no column 'speaker', which this model reads"
+        )
     started = time.monotonic()
-    found = model.predict_raw(raw, batch_size=given.batch_size)
+    found = model.predict_raw(raw, grouping, speakers, batch_size=given.batch_size)
     seconds = time.monotonic() - started
+    ids = columns["utt_id"]
     write_predictions(out, ids, found)
     table = Table(title=f"{len(ids)} utterances", title_justify="left")
     table.add_column("modalities used")
@@ -124,6 +166,11 @@ def _predict(model: Predictor, root: Path, out: Path, given, console: Console) -
     for name, count in collections.Counter(found.used_names).most_common():
         table.add_row(name or "none: no prediction", str(count))
     console.print(table)
+    if model.reads_dialogues:
+        read = "no column dialogue or turn: every utterance alone"
+        if grouping is not None:
+            read = f"{len(grouping.table)} dialogue(s), the longest of {grouping.length} turn(s)"
+        console.print(read, highlight=False, markup=False)
     folds, seeds = ({getattr(m, k) for m in model.members} for k in ("fold", "seed"))
     console.print(
         f"mean of {len(model.members)} model(s) ({len(folds)} fold(s), {len(seeds)} seed(s)); "

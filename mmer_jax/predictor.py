@@ -8,15 +8,17 @@ found.labels, found.probabilities, found.used
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from mmer_jax.data.corpus import Modality, RawModality
+from mmer_jax.data.corpus import CorpusSpec, Modality, RawModality, Task
 from mmer_jax.data.in_memory import check, from_arrays
 from mmer_jax.data.missing import condition_name
+from mmer_jax.data.speakers import number_speakers
+from mmer_jax.data.units import Grouping, Histories, alone, group_turns
 from mmer_jax.ensemble import ensemble_outputs
 from mmer_jax.errors import UserError
 from mmer_jax.trained import Member, TrainedRun, load_trained
@@ -27,22 +29,38 @@ class Predictions:
     """What an ensemble says of N utterances.
 
     Attributes:
-      outputs: [N, C] probabilities, the mean over members; [N, 1] values for a real-valued label.
-        NaN where an utterance has no usable modality.
+      outputs: [N, C] probabilities, the mean over members, the tasks' side by side; [N, 1] values
+        for a real-valued label. NaN where an utterance has no usable modality.
       used: [N, M] bool, the modalities that were there and finite.
       modalities: [M] names.
-      classes: [C] names; empty for a real-valued label.
+      tasks: what is predicted; `of` leads from several to one.
       members: [E, N, C] or [E, N, 1], each member's own outputs, where they were asked for.
     """
 
     outputs: np.ndarray
     used: np.ndarray
     modalities: tuple[str, ...]
-    classes: tuple[str, ...]
+    tasks: tuple[Task, ...]
     members: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.outputs)
+
+    def of(self, name: str) -> "Predictions":
+        """What is predicted of one task."""
+        names = [task.name for task in self.tasks]
+        if name not in names:
+            raise UserError(f"the model has no task '{name}'; it has: {', '.join(names)}")
+        i, spec = names.index(name), CorpusSpec((), self.tasks)
+        members = None if self.members is None else spec.split(self.members)[i]
+        return dataclasses.replace(
+            self, outputs=spec.split(self.outputs)[i], tasks=(self.tasks[i],), members=members
+        )
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """[C] names of the only task; empty for a real-valued label."""
+        return _only(self.tasks).classes
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -94,17 +112,39 @@ class Predictor:
         return self.trained.spec.modalities
 
     @property
+    def tasks(self) -> tuple[Task, ...]:
+        """Label columns and their classes, in the order of probabilities."""
+        return self.trained.spec.tasks
+
+    @property
     def classes(self) -> tuple[str, ...]:
-        """Names, in the order of probabilities; empty for a real-valued label."""
-        return self.trained.spec.classes
+        """Names of the only task, in the order of probabilities; empty for a real-valued label."""
+        return _only(self.tasks).classes
 
     @property
     def members(self) -> tuple[Member, ...]:
         """(fold, seed) of each model of the ensemble."""
         return self.trained.members
 
+    @property
+    def reads_dialogues(self) -> bool:
+        """Whether a prediction depends on other utterances of the dialogue."""
+        return self.trained.stage.unit != "utterance"
+
+    @property
+    def reads_speakers(self) -> bool:
+        """Whether it depends on who speaks."""
+        return self.trained.spec.n_speakers > 0
+
     def predict(
-        self, features: Mapping[str, object], *, batch_size: int = 256, members: bool = False
+        self,
+        features: Mapping[str, object],
+        *,
+        dialogues: Sequence[str] | None = None,
+        turns: Sequence[float] | None = None,
+        speakers: Sequence[str] | None = None,
+        batch_size: int = 256,
+        members: bool = False,
     ) -> Predictions:
         """Predict N utterances, of which any may lack any modality.
 
@@ -113,19 +153,43 @@ class Predictor:
             an utterance that lacks it, or leave the modality out. Features that are not finite
             count as absent. Units are those of the feature files; sequences may be longer than any
             in training.
-          batch_size: utterances at a time.
+          dialogues: [N] names, for a method that reads dialogues; None: every utterance is a
+            dialogue of its own.
+          turns: [N] numbers that order the utterances of each dialogue; None: as they are given.
+          speakers: [N] names, for a method that reads the turns before and who spoke them.
+          batch_size: utterances at a time; a dialogue is read as a whole, however long.
           members: also return what each member says.
 
         Raises:
-          UserError: an unknown modality, another shape than in training, or different N.
+          UserError: an unknown modality, another shape than in training, different N, turns that
+            are repeated, or dialogues without speakers.
         """
         raw = from_arrays(features, self.trained.spec)
-        return self.predict_raw(raw, batch_size=batch_size, members=members)
+        grouping = None
+        if dialogues is not None:
+            count = len(next(iter(raw.values())))
+            turns = range(count) if turns is None else turns
+            given = {"dialogues": dialogues, "turns": turns, "speakers": speakers}
+            for name, values in given.items():
+                if values is not None and len(values) != count:
+                    raise UserError(f"{name} has {len(values)} entries for {count} utterances")
+            grouping = group_turns(dialogues, turns, np.arange(count).astype(str))
+        return self.predict_raw(raw, grouping, speakers, batch_size=batch_size, members=members)
 
     def predict_raw(
-        self, raw: Mapping[str, RawModality], *, batch_size: int = 256, members: bool = False
+        self,
+        raw: Mapping[str, RawModality],
+        grouping: Grouping | None = None,
+        speakers: Sequence[str] | None = None,
+        *,
+        batch_size: int = 256,
+        members: bool = False,
     ) -> Predictions:
-        """As `predict`, of modalities as a feature directory stores them; absent ones are NaN."""
+        """As `predict`, of modalities as a feature directory stores them; absent ones are NaN.
+
+        `grouping`: the dialogues, for a method that reads them; None: of one utterance each.
+        `speakers`: names [N], for a method that reads who speaks in them.
+        """
         spec = self.trained.spec
         check(raw, spec)
         if batch_size < 1:
@@ -138,43 +202,80 @@ class Predictor:
             for i, name in enumerate(spec.names):
                 if name in raw:
                     used[:, i] = raw[name].finite_rows()
-        for start in range(0, count, batch_size):
-            rows = np.arange(start, min(start + batch_size, count))
-            mean, each = self._program(self._weights, *self._batch(raw, rows, used, batch_size))
-            outputs[rows] = np.asarray(mean)[: len(rows)]
+        if grouping is None or not self.reads_dialogues:
+            grouping = alone(count)
+        numbers = self._speakers(grouping, speakers)
+        for rows in self._units(grouping, batch_size):
+            flat = rows.reshape(-1)
+            batch = self._batch(raw, flat, used)
+            who = None if numbers is None else numbers[flat]
+            mean, each = self._program(self._weights, *batch, rows >= 0, who)
+            # Of a history the last turn is what is predicted.
+            there = flat >= 0
+            if self.trained.stage.unit == "history":
+                there &= np.arange(len(flat)) % rows.shape[1] == rows.shape[1] - 1
+            outputs[flat[there]] = np.asarray(mean)[there]
             if own is not None:
-                own[:, rows] = np.asarray(each)[:, : len(rows)]
-        return Predictions(outputs, used, spec.names, spec.classes, own)
+                own[:, flat[there]] = np.asarray(each)[:, there]
+        return Predictions(outputs, used, spec.names, spec.tasks, own)
 
-    def _batch(self, raw, rows: np.ndarray, used: np.ndarray, batch_size: int):
-        """(features, lengths, present) of some rows, filled up to a size that recurs."""
-        size = min(batch_size, 1 << (len(rows) - 1).bit_length())
-        present = np.zeros((size, used.shape[1]), bool)
-        present[: len(rows)] = used[rows]
+    def _speakers(self, grouping: Grouping, speakers: Sequence[str] | None) -> np.ndarray | None:
+        """Their numbers [N] within each dialogue."""
+        if not self.reads_speakers:
+            return None
+        if speakers is None:
+            if grouping.length > 1:
+                raise UserError("this model reads who speaks in a dialogue: give speakers as well")
+            return np.zeros(len(grouping.table), np.int32)
+        ids = np.arange(len(speakers)).astype(str)
+        numbers = number_speakers(grouping, speakers, ids)
+        known = self.trained.spec.n_speakers
+        if len(numbers) and numbers.max() >= known:
+            raise UserError(
+                f"a dialogue has {numbers.max() + 1} speakers; this model was trained on at most "
+                f"{known}. Leave dialogues out where utterances are to be read alone"
+            )
+        return numbers
+
+    def _units(self, grouping: Grouping, batch_size: int) -> Iterator[np.ndarray]:
+        """Rows [U, L] of each batch, -1 where there is none; of few shapes, so that they recur."""
+        table, width = grouping.table, _power_of_two(grouping.length)
+        if self.trained.stage.unit == "history":
+            table = Histories.of(grouping, self.trained.stage.history).table
+            width = table.shape[1]
+        at_once = max(1, batch_size // width)
+        for start in range(0, len(table), at_once):
+            part = table[start : start + at_once]
+            rows = np.full((min(at_once, _power_of_two(len(part))), width), -1, np.int32)
+            rows[: len(part), : table.shape[1]] = part
+            yield rows
+
+    def _batch(self, raw, rows: np.ndarray, used: np.ndarray):
+        """(features, lengths, present) of rows [B]; of row -1 nothing is present."""
+        present = used[rows] & (rows >= 0)[:, None]
         lengths = {
-            m.name: self._lengths(m, raw.get(m.name), rows, present[:, i])
+            m.name: self._lengths(raw.get(m.name), rows, present[:, i])
             for i, m in enumerate(self.modalities)
             if m.is_sequence
         }
         scale = self._scale(lengths, rows)
         features = {}
         for i, m in enumerate(self.modalities):
+            size = len(rows)
             shape = (size, steps_at(m, scale), m.dim) if m.is_sequence else (size, m.dim)
             features[m.name] = np.zeros(shape, np.float32)
-            mine = present[: len(rows), i]
+            mine = present[:, i]
             if mine.any():
                 found = raw[m.name].read(rows[mine])
                 found = found[:, : shape[1]]  # of a vector all of it
-                place = np.flatnonzero(mine)
-                features[m.name][place, : found.shape[1]] = found
+                features[m.name][np.flatnonzero(mine), : found.shape[1]] = found
         return features, lengths, present
 
-    def _lengths(self, m: Modality, raw: RawModality | None, rows, present) -> np.ndarray:
-        """[size] steps of a sequence, 1 where it is absent."""
-        lengths = np.ones(len(present), np.int32)
-        if raw is not None and raw.lengths is not None:
-            lengths[: len(rows)] = raw.lengths[rows]
-        return np.where(present, lengths, 1)
+    def _lengths(self, raw: RawModality | None, rows: np.ndarray, present) -> np.ndarray:
+        """[B] steps of a sequence, 1 where it is absent."""
+        if raw is None or raw.lengths is None:
+            return np.ones(len(rows), np.int32)
+        return np.where(present, raw.lengths[rows], 1).astype(np.int32)
 
     def _scale(self, lengths: Mapping[str, np.ndarray], rows: np.ndarray) -> float:
         """The number of steps to fill up to, as a multiple of training's.
@@ -198,6 +299,18 @@ class Predictor:
                     "may not be longer. Shorten it, or give None"
                 )
         return 1.0
+
+
+def _only(tasks: Sequence[Task]) -> Task:
+    if len(tasks) > 1:
+        names = ", ".join(task.name for task in tasks)
+        raise UserError(f"the model has several tasks ({names}): ask for .of('{tasks[0].name}')")
+    return tasks[0]
+
+
+def _power_of_two(count: int) -> int:
+    """The next one."""
+    return 1 << (count - 1).bit_length()
 
 
 def steps_at(m: Modality, scale: float) -> int:

@@ -14,15 +14,25 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mmer_jax import mesh as mesh_lib
 from mmer_jax import metrics
 from mmer_jax.data.corpus import CorpusSpec
 from mmer_jax.data.feed import Feed, Piece, Resident
-from mmer_jax.data.missing import full_pattern, missing_patterns
+from mmer_jax.data.missing import full_pattern, training_patterns
 from mmer_jax.data.noise import Corruption, Noise, add_noise
-from mmer_jax.methods.stage import EMPTY, FILLING, OTHER, Batch, Hyper, Params, Stage
+from mmer_jax.data.units import Units
+from mmer_jax.methods.stage import (
+    EMPTY,
+    FILLING,
+    OTHER,
+    Batch,
+    Hyper,
+    Params,
+    Patterns,
+    Stage,
+)
 from mmer_jax.optimizer import decay_factor, make_optimizer
 
 
@@ -33,7 +43,7 @@ class TrainState(NamedTuple):
     optimizer: optax.OptState
     step: Int[Array, " T"]  # finished updates
     best_params: Params
-    best_score: Float[Array, " T"]  # validation UA, or minus the mean absolute error
+    best_score: Float[Array, " T"]  # on validation, as of `metrics.score`
     best_epoch: Int[Array, " T"]  # 0-based; -1: none yet
 
 
@@ -57,20 +67,21 @@ def make_batch(
     spec: CorpusSpec,
     resident: Resident,
     trial: TrialData,
-    slots: Int[Array, " B"],
-    rows: Int[Array, " B"],
+    slots: Int[Array, "U L"],
+    rows: Int[Array, "U L"],
+    counted: Bool[Array, "U L"],
     patterns: np.ndarray,
     noise: Noise | None = None,
 ) -> Batch:
     """The batch of one trial: gathered, normalised by its fold, under the patterns [K, M].
 
-    With `noise` [B] what a pattern takes away is noised instead of absent. Real-valued labels are
+    With `noise` [U·L] what a pattern takes away is noised instead of absent. Real-valued labels are
     standardised as well, or the loss terms' weights would depend on the label's unit;
     `in_label_units` leads back.
     """
-    real = rows >= 0
-    slots = jnp.maximum(slots, 0)
-    present = resident.present[slots]
+    turns = rows >= 0
+    slots, rows = jnp.maximum(slots.reshape(-1), 0), jnp.maximum(rows.reshape(-1), 0)
+    present = resident.present[slots] & turns.reshape(-1, 1)
     features, lengths, noisy = {}, {}, {}
     for i, m in enumerate(spec.modalities):
         x = resident.features[m.name][slots].astype(jnp.float32)
@@ -92,12 +103,15 @@ def make_batch(
         lengths=lengths,
         present=present,
         labels=labels,
-        weights=real.astype(jnp.float32),
+        weights=counted.reshape(-1).astype(jnp.float32),
+        turns=turns,
         available=jnp.asarray(patterns)[:, None, :] & present[None],
+        patterns=Patterns.of(patterns),
         noisy=None if noise is None else noisy,
-        frozen={name: tensor[jnp.maximum(rows, 0)] for name, tensor in trial.frozen.items()},
+        frozen={name: tensor[rows] for name, tensor in trial.frozen.items()},
         constants=trial.constants,
-        rows=rows,
+        rows=jnp.where(turns.reshape(-1), rows, -1),
+        speakers=None if resident.speakers is None else resident.speakers[slots],
     )
 
 
@@ -108,6 +122,9 @@ def recalled(stage: Stage, earlier: dict[str, Params], batch: Batch) -> Batch:
     batch = batch._replace(frozen=stage.prepare(earlier, batch))
     related = stage.relate(batch) if stage.relate else {}
     return batch._replace(frozen=batch.frozen | related)
+
+
+MASKS_AT_ONCE = 8  # in one program, where every row has masks of its own
 
 
 def in_label_units(spec: CorpusSpec, values: Array, trial: TrialData) -> Array:
@@ -123,7 +140,8 @@ class Programs:
       spec: of the corpus.
       mesh: trials and batches are divided over it.
       training: what a stage that trains on missing patterns sees in a step: "all" patterns of every
-        utterance, a "sample" of one for each, or one at a missing "rate".
+        utterance, a "sample" of one for each, one at a missing "rate", or, by its name, one pattern
+        that is all that it is trained and selected on.
       corruption: what such a stage meets, in training and validation, instead of absent modalities.
     """
 
@@ -139,9 +157,9 @@ class Programs:
         self._stage = stage
         self._spec = spec
         self._mesh = mesh
-        n_modalities = len(spec.modalities)
         missing = stage.patterns == "missing"
-        self.patterns = missing_patterns(n_modalities) if missing else full_pattern(n_modalities)
+        full = full_pattern(len(spec.modalities))
+        self.patterns = training_patterns(training, spec.names) if missing else full
         self._training = training if missing else "all"
         self._corruption = corruption if missing else None
         settings = stage.settings
@@ -155,13 +173,14 @@ class Programs:
         self._train = jit(self._train_steps, donate_argnums=(0, 1))
         self._validate = jit(self._count)
         self._select = jit(self._keep_best, donate_argnums=0)
-        # [S, T, B, ...], like the rows they belong to.
+        # [S, T, U·L, ...], like the rows they belong to.
         self._prepare = jax.jit(self._prepare_steps)
         self._relate = jax.jit(self._relate_steps)
-        self._predict = jax.jit(self._predict_steps)
+        self._predict = jax.jit(self._predict_steps, static_argnames="patterns")
         self._invariants = jax.jit(self._invariant_steps)
         self._imagine = jax.jit(self._imagination_steps)
         self._constants = jit(jax.vmap(stage.constants))
+        self._survey = jit(jax.vmap(self._survey_rows))
 
     # ---- host side: one call each ----
 
@@ -170,22 +189,22 @@ class Programs:
         state: TrainState,
         trials: TrialData,
         feed: Feed,
-        train_rows: np.ndarray,
-        validation_rows: np.ndarray,
+        train_units: Units,
+        validation_units: Units,
         epoch: int,
     ) -> tuple[TrainState, dict[str, Array]]:
-        """One epoch; rows are [S, T, B]. Returns the new state and metrics [T] each."""
+        """One epoch; units are [S, T, U, L]. Returns the new state and metrics [T] each."""
         factor = decay_factor(
             epoch, self._stage.settings.constant_epochs, self._stage.settings.decay_epochs
         )
         if feed.placement == "device":
-            (train,), (validation,) = feed.pieces(train_rows), feed.pieces(validation_rows)
+            (train,), (validation,) = feed.pieces(train_units), feed.pieces(validation_units)
             return self._epoch(state, trials, train, validation, factor, epoch)
         sums = None
-        for piece in feed.pieces(train_rows):
+        for piece in feed.pieces(train_units):
             state, sums = self._train(state, sums, trials, piece, factor)
         counts = None
-        for piece in feed.pieces(validation_rows):
+        for piece in feed.pieces(validation_units):
             more = self._validate(state.params, trials, piece)
             counts = more if counts is None else jax.tree.map(jnp.add, counts, more)
         return self._select(state, sums, counts, epoch)
@@ -199,50 +218,54 @@ class Programs:
         earlier: dict[str, Params],
         trials: TrialData,
         feed: Feed,
-        batch_size: int,
-        n_rows: int,
-        known: Sequence[tuple[Feed, np.ndarray]] = (),
+        units: Units,
+        trained: np.ndarray,
+        known: Sequence[tuple[Feed, Units]] = (),
     ) -> TrialData:
         """`trials` with what the frozen stages say of every row of the corpus.
 
         Args:
+          units: [S, T, U, L], in which every trial counts each row of the corpus once.
+          trained: [T, N], the rows that a trial trains on.
           known: of a stage that relates, what its database is made of: as of `database`.
         """
         if not earlier and self._stage.relate is None:
             return trials
-        table = np.arange(-(-n_rows // batch_size) * batch_size, dtype=np.int32)
-        steps = np.where(table < n_rows, table, -1).reshape(-1, 1, batch_size)
-        rows = np.repeat(steps, len(trials.key), axis=1)
-        parts = [self._prepare(earlier, trials, piece) for piece in feed.pieces(rows)]
-        trials = trials._replace(frozen=self._joined(parts, n_rows))
+        of_row = jnp.asarray(_places(units, trained.shape[1]))
+        parts = [self._prepare(earlier, trials, piece) for piece in feed.pieces(units)]
+        trials = trials._replace(frozen=self._joined(parts, of_row))
         trials = self.remember(trials, earlier, self.database(earlier, trials, known))
-        if self._stage.relate is None:
-            return trials
-        parts = [self._relate(trials, piece) for piece in feed.pieces(rows)]
-        return trials._replace(frozen=trials.frozen | self._joined(parts, n_rows))
+        frozen, constants = trials.frozen, trials.constants
+        if self._stage.survey:
+            frozen, more = self._survey(frozen, jnp.asarray(trained), trials.key)
+            constants = constants | more
+        elif self._stage.relate:
+            parts = [self._relate(trials, piece) for piece in feed.pieces(units)]
+            frozen = frozen | self._joined(parts, of_row)
+        return trials._replace(frozen=frozen, constants=constants)
 
     def database(
         self,
         earlier: dict[str, Params],
         trials: TrialData,
-        known: Sequence[tuple[Feed, np.ndarray]],
+        known: Sequence[tuple[Feed, Units]],
     ) -> dict[str, Array] | None:
         """What `prepare` says of the rows that may be found, [T, R, ...] each; None: none.
 
         Args:
-          known: corpora and rows [S, T, B] of them (-1: filling); the last is the corpus that is
-            trained on, its rows ascending.
+          known: corpora and utterances [S, T, B, 1] of them; the last is the corpus that is trained
+            on, its rows ascending.
         """
         if self._stage.relate is None:
             return None
         found = []
-        for number, (feed, rows) in enumerate(known, start=1):
-            parts = [self._prepare(earlier, trials, piece) for piece in feed.pieces(rows)]
-            flat = rows.swapaxes(0, 1).reshape(rows.shape[1], -1)  # [T, R]
+        for number, (feed, units) in enumerate(known, start=1):
+            parts = [self._prepare(earlier, trials, piece) for piece in feed.pieces(units)]
+            rows = units.rows.swapaxes(0, 1).reshape(units.rows.shape[1], -1)  # [T, R]
             last = number == len(known)
-            named = np.where(flat < 0, FILLING if last else EMPTY, flat if last else OTHER)
-            tensors = self._joined(parts, flat.shape[1])
-            found.append((tensors, flat >= 0, named.astype(np.int32)))
+            named = np.where(rows < 0, FILLING if last else EMPTY, rows if last else OTHER)
+            in_order = np.broadcast_to(np.arange(rows.shape[1]), rows.shape)
+            found.append((self._joined(parts, in_order), rows >= 0, named.astype(np.int32)))
 
         def real(x, mask):
             return jnp.where(mask.reshape(*mask.shape, *[1] * (x.ndim - 2)), x, jnp.zeros_like(x))
@@ -265,12 +288,13 @@ class Programs:
             constants = constants | {"database": database}
         return trials._replace(constants=constants, earlier=earlier if self._stage.recalls else {})
 
-    def _joined(self, parts, n_rows: int):
-        """Leaves [S, T, B, ...] of each part -> [T, n_rows, ...]."""
+    def _joined(self, parts, places):
+        """Leaves [S, T, U·L, ...] of each part -> [T, n, ...], at `places` [T, n] of S·U·L."""
 
         def join(*leaves):
             whole = jnp.concatenate(leaves).swapaxes(0, 1)
-            return whole.reshape(whole.shape[0], -1, *whole.shape[3:])[:, :n_rows]
+            whole = whole.reshape(whole.shape[0], -1, *whole.shape[3:])
+            return jax.vmap(lambda values, place: values[place])(whole, places)
 
         return jax.jit(
             lambda parts: jax.tree.map(join, *parts), out_shardings=mesh_lib.by_trial(self._mesh)
@@ -281,31 +305,46 @@ class Programs:
         params: Params,
         trials: TrialData,
         feed: Feed,
-        rows: np.ndarray,
-        patterns: np.ndarray,
+        units: Units,
+        available: np.ndarray,
         noise: Noise | None = None,
     ) -> np.ndarray:
-        """Logits [T, K, S·B, C] of rows [S, T, B] under patterns [K, M].
+        """Logits [T, K, S·U·L, C] of units [S, T, U, L].
 
-        With `noise` [N] of the corpus what a pattern takes away is noised instead of absent.
+        Args:
+          available: patterns [K, M], or masks of every row of the corpus, [K, N, M].
+          noise: [N] of the corpus: what is not available is noised instead of absent.
         """
+        if available.ndim == 2:
+            return self._predict_under(
+                params, trials, feed, units, noise, patterns=Patterns.of(available)
+            )
+        missing = -len(available) % min(MASKS_AT_ONCE, len(available))
+        masks = np.concatenate([available, available[:1].repeat(missing, axis=0)])
         parts = [
-            np.asarray(self._predict(params, trials, piece, jnp.asarray(patterns), noise))
-            for piece in feed.pieces(rows)
+            self._predict_under(params, trials, feed, units, noise, masks=jnp.asarray(part))
+            for part in np.split(masks, max(1, len(masks) // MASKS_AT_ONCE))
         ]
-        logits = np.concatenate(parts)[: len(rows)]  # [S, T, K, B, C]
+        return np.concatenate(parts, axis=1)[:, : len(available)]
+
+    def _predict_under(self, params, trials, feed: Feed, units: Units, noise, **available):
+        parts = [
+            np.asarray(self._predict(params, trials, piece, noise, **available))
+            for piece in feed.pieces(units)
+        ]
+        logits = np.concatenate(parts)[: len(units)]  # [S, T, K, U·L, C]
         steps, n_trials, n_patterns, batch, outputs = logits.shape
         return logits.transpose(1, 2, 0, 3, 4).reshape(n_trials, n_patterns, steps * batch, outputs)
 
     def imagination(
-        self, params: Params, trials: TrialData, feed: Feed, rows: np.ndarray
+        self, params: Params, trials: TrialData, feed: Feed, units: Units
     ) -> np.ndarray:
-        """R² [T, K] of what is imagined of rows [S, T, B] under the stage's patterns.
+        """R² [T, K] of what is imagined of units [S, T, U, L] under the stage's patterns.
 
         The explained share of the variance of the teacher's answers in the slots that a pattern
         takes away; not finite where they have none. `trials` must come from `prepare`.
         """
-        sums = [self._imagine(params, trials, piece) for piece in feed.pieces(rows)]
+        sums = [self._imagine(params, trials, piece) for piece in feed.pieces(units)]
         count, total, squares, errors = (
             sum(np.asarray(part[i], np.float64) for part in sums) for i in range(4)
         )
@@ -314,13 +353,13 @@ class Programs:
             return 1.0 - errors / variance
 
     def invariants(
-        self, params: Params, trials: TrialData, feed: Feed, rows: np.ndarray
+        self, params: Params, trials: TrialData, feed: Feed, units: Units
     ) -> np.ndarray | None:
-        """Invariant features [T, S·B, M, h] of rows [S, T, B]; None where the method has none."""
+        """Invariant features [T, S·U·L, M, h] of units; None where the method has none."""
         if self._stage.invariants is None:
             return None
-        parts = [np.asarray(self._invariants(params, trials, p)) for p in feed.pieces(rows)]
-        found = np.concatenate(parts)[: len(rows)].swapaxes(0, 1)  # [T, S, B, M, h]
+        parts = [np.asarray(self._invariants(params, trials, p)) for p in feed.pieces(units)]
+        found = np.concatenate(parts)[: len(units)].swapaxes(0, 1)  # [T, S, U·L, M, h]
         return found.reshape(len(found), -1, *found.shape[3:])
 
     # ---- device side ----
@@ -345,28 +384,29 @@ class Programs:
         """Train on the steps of a piece; `sums` adds up metrics over real steps."""
 
         def one_step(state, inputs):
-            slots, rows = inputs
-            return jax.vmap(self._update, in_axes=(0, 0, None, 0, 0, None))(
-                state, trials, piece.resident, slots, rows, factor
+            return jax.vmap(self._update, in_axes=(0, 0, None, 0, 0, 0, None))(
+                state, trials, piece.resident, *inputs, factor
             )
 
-        state, values = jax.lax.scan(one_step, state, (piece.slots, piece.rows))
+        state, values = jax.lax.scan(one_step, state, _steps(piece))
         added = jax.tree.map(lambda v: v.sum(axis=0), values)
         return state, added if sums is None else jax.tree.map(jnp.add, sums, added)
 
-    def _update(self, state: TrainState, trial: TrialData, resident, slots, rows, factor):
+    def _update(self, state: TrainState, trial: TrialData, resident, slots, rows, counted, factor):
         """One update of one trial; nothing changes where the batch is empty."""
-        real = jnp.any(rows >= 0)
+        real = jnp.any(counted)
         key = jax.random.fold_in(trial.key, 1 + state.step)
         pattern_key, loss_key = jax.random.split(key)
         noise = None
         if self._corruption:
-            noise = self._corruption.of_batch(jax.random.fold_in(key, 2), len(rows))
-        batch = make_batch(self._spec, resident, trial, slots, rows, self.patterns, noise)
+            noise = self._corruption.of_batch(jax.random.fold_in(key, 2), rows.size)
+        batch = make_batch(self._spec, resident, trial, slots, rows, counted, self.patterns, noise)
         if self._training == "sample":
-            batch = batch._replace(available=_sample_pattern(pattern_key, batch))
+            available = _sample_pattern(pattern_key, batch)
+            batch = batch._replace(available=available, patterns=None)
         elif self._training == "rate":
-            batch = batch._replace(available=_sample_at_rate(pattern_key, batch, trial.rate))
+            available = _sample_at_rate(pattern_key, batch, trial.rate)
+            batch = batch._replace(available=available, patterns=None)
         gradient_of = jax.value_and_grad(self._stage.loss, has_aux=True)
         (loss, terms), gradients = gradient_of(state.params, batch, loss_key, trial.hyper)
         direction, optimizer = self._optimizer.update(gradients, state.optimizer, state.params)
@@ -389,23 +429,22 @@ class Programs:
         """Sufficient statistics of the validation score, pooled over patterns, [T, ...]."""
 
         def one_step(counts, inputs):
-            slots, rows = inputs
-
-            def one_trial(params, trial, slots, rows):
-                noise = self._corruption.of_rows(rows) if self._corruption else None
+            def one_trial(params, trial, slots, rows, counted):
+                noise = self._corruption.of_rows(rows.reshape(-1)) if self._corruption else None
                 batch = make_batch(
-                    self._spec, piece.resident, trial, slots, rows, self.patterns, noise
+                    self._spec, piece.resident, trial, slots, rows, counted, self.patterns, noise
                 )
                 outputs = in_label_units(self._spec, self._stage.predict(params, batch), trial)
                 labels = in_label_units(self._spec, batch.labels, trial)
-                return metrics.score_counts(outputs, labels, batch.weights)
+                return metrics.score_counts(self._spec, outputs, labels, batch.weights)
 
-            added = jax.vmap(one_trial)(params, trials, slots, rows)
+            added = jax.vmap(one_trial)(params, trials, *inputs)
             return jax.tree.map(jnp.add, counts, added), None
 
-        shape = metrics.score_counts_shape(self._spec)
-        zeros = jnp.zeros((len(trials.key), *shape))
-        return jax.lax.scan(one_step, zeros, (piece.slots, piece.rows))[0]
+        zeros = jax.tree.map(
+            lambda x: jnp.zeros((len(trials.key), *x.shape)), metrics.zero_counts(self._spec)
+        )
+        return jax.lax.scan(one_step, zeros, _steps(piece))[0]
 
     def _keep_best(self, state: TrainState, sums, counts, epoch):
         score = jax.vmap(functools.partial(metrics.score, spec=self._spec))(counts)
@@ -431,12 +470,12 @@ class Programs:
     def _prepare_steps(self, earlier, trials, piece: Piece):
         full = full_pattern(len(self._spec.modalities))
 
-        def one_trial(earlier, trial, slots, rows):
-            batch = make_batch(self._spec, piece.resident, trial, slots, rows, full)
+        def one_trial(earlier, trial, slots, rows, counted):
+            batch = make_batch(self._spec, piece.resident, trial, slots, rows, counted, full)
             return self._stage.prepare(earlier, batch)
 
         return jax.lax.map(
-            lambda inputs: jax.vmap(one_trial)(earlier, trials, *inputs), (piece.slots, piece.rows)
+            lambda inputs: jax.vmap(one_trial)(earlier, trials, *inputs), _steps(piece)
         )
 
     def _relate_steps(self, trials, piece: Piece):
@@ -444,29 +483,39 @@ class Programs:
         relate = self._stage.relate
         full = full_pattern(len(self._spec.modalities))
 
-        def one_trial(trial, slots, rows):
-            return relate(make_batch(self._spec, piece.resident, trial, slots, rows, full))
+        def one_trial(trial, *inputs):
+            return relate(make_batch(self._spec, piece.resident, trial, *inputs, full))
 
-        return jax.lax.map(
-            lambda inputs: jax.vmap(one_trial)(trials, *inputs), (piece.slots, piece.rows)
-        )
+        return jax.lax.map(lambda inputs: jax.vmap(one_trial)(trials, *inputs), _steps(piece))
 
-    def _predict_steps(self, params, trials, piece: Piece, patterns, noise):
-        def one_trial(params, trial, slots, rows):
-            mine = None if noise is None else noise.take(jnp.maximum(rows, 0))
-            batch = make_batch(self._spec, piece.resident, trial, slots, rows, patterns, mine)
+    def _survey_rows(self, frozen, trained, key):
+        key = jax.random.fold_in(key, np.uint32(-1 % 2**32))  # a step that training never reaches
+        return self._stage.survey(frozen, trained, key)  # type: ignore[misc]
+
+    def _predict_steps(self, params, trials, piece: Piece, noise, *, patterns=None, masks=None):
+        fixed = full_pattern(len(self._spec.modalities)) if patterns is None else patterns.array()
+
+        def one_trial(params, trial, slots, rows, counted):
+            flat = jnp.maximum(rows.reshape(-1), 0)
+            mine = None if noise is None else noise.take(flat)
+            batch = make_batch(self._spec, piece.resident, trial, slots, rows, counted, fixed, mine)
+            if masks is not None:
+                available = masks[:, flat] & batch.present[None]
+                batch = batch._replace(available=available, patterns=None)
             batch = recalled(self._stage, trial.earlier, batch)
             return in_label_units(self._spec, self._stage.predict(params, batch), trial)
 
         return jax.lax.map(
-            lambda inputs: jax.vmap(one_trial)(params, trials, *inputs), (piece.slots, piece.rows)
+            lambda inputs: jax.vmap(one_trial)(params, trials, *inputs), _steps(piece)
         )
 
     def _imagination_steps(self, params, trials, piece: Piece):
         """(n [T, K, M], Σ target [T, K, M, h], Σ target² [T, K], Σ error² [T, K])."""
 
-        def one_trial(params, trial, slots, rows):
-            batch = make_batch(self._spec, piece.resident, trial, slots, rows, self.patterns)
+        def one_trial(params, trial, slots, rows, counted):
+            batch = make_batch(
+                self._spec, piece.resident, trial, slots, rows, counted, self.patterns
+            )
             imagined, target = self._stage.imagine(params, batch)  # type: ignore[misc]
             taken = batch.present[None] & ~batch.available & (batch.pattern_weights > 0)[..., None]
             count = jnp.sum(taken, axis=1)
@@ -478,20 +527,36 @@ class Programs:
             added = jax.vmap(one_trial)(params, trials, *inputs)
             return jax.tree.map(jnp.add, sums, added), None
 
-        shapes = jax.eval_shape(jax.vmap(one_trial), params, trials, piece.slots[0], piece.rows[0])
+        first = jax.tree.map(lambda x: x[0], _steps(piece))
+        shapes = jax.eval_shape(jax.vmap(one_trial), params, trials, *first)
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        return jax.lax.scan(one_step, zeros, (piece.slots, piece.rows))[0]
+        return jax.lax.scan(one_step, zeros, _steps(piece))[0]
 
     def _invariant_steps(self, params, trials, piece: Piece):
         full = full_pattern(len(self._spec.modalities))
 
-        def one_trial(params, trial, slots, rows):
-            batch = make_batch(self._spec, piece.resident, trial, slots, rows, full)
+        def one_trial(params, trial, slots, rows, counted):
+            batch = make_batch(self._spec, piece.resident, trial, slots, rows, counted, full)
             return self._stage.invariants(params, batch)
 
         return jax.lax.map(
-            lambda inputs: jax.vmap(one_trial)(params, trials, *inputs), (piece.slots, piece.rows)
+            lambda inputs: jax.vmap(one_trial)(params, trials, *inputs), _steps(piece)
         )
+
+
+def _steps(piece: Piece):
+    """What a loop over the steps of a piece runs through: slots, rows, counted."""
+    return piece.slots, piece.rows, piece.counted
+
+
+def _places(units: Units, n_rows: int) -> np.ndarray:
+    """[T, N]: where each trial counts each row, in its flat [S·U·L]; 0 where it does not."""
+    n_trials = units.rows.shape[1]
+    rows, counted = (x.swapaxes(0, 1).reshape(n_trials, -1) for x in units)
+    found = np.zeros((n_trials, n_rows), np.int32)
+    trials, places = np.nonzero(counted)
+    found[trials, rows[trials, places]] = places
+    return found
 
 
 def _sample_at_rate(key: Array, batch: Batch, rate: Float[Array, "2"]) -> Array:

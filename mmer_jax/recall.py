@@ -103,13 +103,16 @@ def one_utterance(spec: CorpusSpec) -> Batch:
     """A batch of one utterance of zeros, for shapes."""
     shapes = {m.name: (m.max_steps, m.dim) if m.is_sequence else (m.dim,) for m in spec.modalities}
     present = np.ones((1, len(spec.modalities)), bool)
-    return Batch(
+    make: Any = Batch  # of NumPy arrays: a program's arguments
+    return make(
         features={name: np.zeros((1, *shape), np.float32) for name, shape in shapes.items()},
         lengths={m.name: np.ones(1, np.int32) for m in spec.modalities if m.is_sequence},
         present=present,
-        labels=np.zeros(1, np.int32 if spec.is_classification else np.float32),
+        labels=np.zeros((1, len(spec.tasks)), np.int32 if spec.is_classification else np.float32),
         weights=np.ones(1, np.float32),
+        turns=np.ones((1, 1), bool),
         available=present[None],
+        patterns=None,
         noisy=None,
         frozen={},
         constants={},

@@ -27,6 +27,7 @@ from mmer_jax.config import check_values, flat
 from mmer_jax.data.load import load_corpus
 from mmer_jax.data.normalize import save_statistics
 from mmer_jax.data.protocols import Condition, make_conditions, mask_digests, save_masks
+from mmer_jax.data.speakers import with_speakers
 from mmer_jax.data.splits import make_folds
 from mmer_jax.data.unlabelled import read_unlabelled
 from mmer_jax.errors import UserError
@@ -65,6 +66,8 @@ def run(
     points = points or single_point(config)
     with workdir_lib.locked(workdir):
         corpus = load_corpus(config)
+        if any(point.config.model.get("history", 0) for point in points):
+            corpus = with_speakers(corpus, config.data.dialogues)
         folds = make_folds(
             corpus,
             config.data.splits,
@@ -233,11 +236,13 @@ def _describe(experiment: Experiment, trials: Sequence[Trial], groups: Sequence[
         f"{m.name} {m.max_steps}×{m.dim}" if m.is_sequence else f"{m.name} {m.dim}"
         for m in corpus.spec.modalities
     )
-    labels = ", ".join(corpus.spec.classes) or "real-valued"
+    labels = "; ".join(
+        f"{task.name}: {', '.join(task.classes) or 'real-valued'}" for task in corpus.spec.tasks
+    )
     points = len({trial.point.number for trial in trials})
     return (
         f"{config.method} on {corpus.name}: {int(corpus.labelled.sum())} labelled utterances, "
-        f"{modalities}; {config.data.label}: {labels}\n"
+        f"{modalities}; {labels}\n"
         f"{len(trials)} trials ({f'{points} points × ' if points > 1 else ''}"
         f"{len({t.fold for t in trials})} of {len(experiment.folds)} folds by "
         f"{config.data.splits}, {config.trials.seeds} seed(s)) in {len(groups)} group(s) on "

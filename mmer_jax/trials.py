@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mmer_jax.data.units import Units, empty
 from mmer_jax.errors import UserError
 from mmer_jax.sweep import Overrides, Point
 
@@ -119,28 +120,36 @@ def _by_width(groups: Sequence[Group]) -> list[tuple[int, list[Trial]]]:
     return list(found.values())
 
 
-def epoch_order(rows: np.ndarray, batch_size: int, *, seed: int, epoch: int) -> np.ndarray:
-    """[steps, batch_size] rows in the order of one epoch, -1 filling up the last batch.
+def epoch_order(units: Units, batch_size: int, *, seed: int, epoch: int) -> Units:
+    """Tables [steps, batch_size, L] in the order of one epoch, filled up in the last batch.
 
     A pure function of its arguments: the same for a device-resident and a streamed corpus, alone
     and among other trials, and after a resume.
     """
-    shuffled = np.random.default_rng((seed, epoch)).permutation(rows)
-    return fill_up(shuffled, batch_size)
+    order = np.random.default_rng((seed, epoch)).permutation(len(units))
+    return fill_up(Units(units.rows[order], units.counted[order]), batch_size)
 
 
-def fill_up(rows: np.ndarray, batch_size: int, n_batches: int = 0) -> np.ndarray:
-    """[n_batches, batch_size] rows in order, -1 at the end; by default as few batches as fit."""
-    n_batches = n_batches or -(-len(rows) // batch_size)
-    table = np.full(n_batches * batch_size, -1, np.int32)
-    table[: len(rows)] = rows
-    return table.reshape(n_batches, batch_size)
+def fill_up(units: Units, batch_size: int) -> Units:
+    """Tables [n_batches, batch_size, L] of units [n, L] in order, without utterances at the end."""
+    count = -(-len(units) // batch_size) * batch_size
+    more = empty(count - len(units), units.rows.shape[1])
+    return Units(
+        *(
+            np.concatenate(both).reshape(-1, batch_size, both[0].shape[1])
+            for both in zip(units, more, strict=True)
+        )
+    )
 
 
-def stack_tables(tables: Sequence[np.ndarray]) -> np.ndarray:
-    """Tables [S_t, B] of T trials as one [max S, T, B]; shorter ones end in empty batches."""
+def stack_tables(tables: Sequence[Units]) -> Units:
+    """Tables [S_t, U, L] of T trials as [max S, T, U, L]; shorter ones end in empty batches."""
     longest = max(len(table) for table in tables)
-    return np.stack([fill_up(t.reshape(-1), t.shape[1], longest) for t in tables], axis=1)
+    filled = []
+    for table in tables:
+        more = empty(longest - len(table), *table.rows.shape[1:])
+        filled.append([np.concatenate(both) for both in zip(table, more, strict=True)])
+    return Units(*(np.stack(parts, axis=1) for parts in zip(*filled, strict=True)))
 
 
 def _parse_folds(folds, n_folds: int) -> list[int]:

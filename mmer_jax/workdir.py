@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mmer_jax import config as config_lib
-from mmer_jax.data.corpus import Corpus, CorpusSpec, Modality
+from mmer_jax.data.corpus import Corpus, CorpusSpec, Modality, Task
 from mmer_jax.errors import UserError
 from mmer_jax.records import write_atomically
 
@@ -87,9 +87,18 @@ def _contents(config, spec: CorpusSpec, name, fingerprint, utterances) -> dict:
             "fingerprint": fingerprint,
             "utterances": utterances,
             "modalities": {m.name: [m.dim, m.max_steps] for m in spec.modalities},
-            "classes": list(spec.classes),
+            **_outputs(spec),
         },
     }
+
+
+def _outputs(spec: CorpusSpec) -> dict:
+    """What is predicted and who speaks, as config.json has it."""
+    if len(spec.tasks) == 1:
+        found: dict = {"classes": list(spec.tasks[0].classes)}
+    else:
+        found = {"tasks": {task.name: list(task.classes) for task in spec.tasks}}
+    return found | ({"speakers": spec.n_speakers} if spec.n_speakers else {})
 
 
 def read_run(workdir: Path) -> tuple[dict[str, object], CorpusSpec]:
@@ -104,7 +113,13 @@ def read_run(workdir: Path) -> tuple[dict[str, object], CorpusSpec]:
         stored = json.loads(path.read_text(encoding="utf-8"))
         corpus = stored["corpus"]
         modalities = [Modality(name, *sizes) for name, sizes in corpus["modalities"].items()]
-        return stored["config"], CorpusSpec(tuple(modalities), tuple(corpus["classes"]))
+        config = stored["config"]
+        if "tasks" in corpus:
+            tasks = [Task(name, tuple(classes)) for name, classes in corpus["tasks"].items()]
+        else:
+            name = (config.get("data.labels") or [config["data.label"]])[0]
+            tasks = [Task(name, tuple(corpus["classes"]))]
+        return config, CorpusSpec(tuple(modalities), tuple(tasks), corpus.get("speakers", 0))
     except (ValueError, KeyError, AttributeError, TypeError):
         raise UserError(f"{path} is not a config.json of ours; give another --workdir") from None
 
@@ -125,4 +140,4 @@ def _differences(theirs: dict, mine: dict) -> list[str]:
 
 def _shapes(corpus: dict) -> dict:
     dims = {name: dim for name, (dim, _) in corpus["modalities"].items()}
-    return {"dims": dims, "classes": corpus["classes"]}
+    return {"dims": dims} | {k: corpus[k] for k in ("classes", "tasks") if k in corpus}

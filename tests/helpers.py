@@ -15,9 +15,11 @@ from mmer_jax.data import feature_dir
 from mmer_jax.data.corpus import RawModality
 from mmer_jax.data.feed import Feed
 from mmer_jax.data.missing import missing_patterns
+from mmer_jax.data.units import Grouping, Units, make_grouping
 from mmer_jax.mesh import make_mesh
 from mmer_jax.programs import TrialData, make_batch
 from mmer_jax.train import run
+from mmer_jax.trials import fill_up, stack_tables
 
 sys.path.append(__file__.rsplit("/", 2)[0])  # so that `configs` imports from any folder
 
@@ -35,6 +37,10 @@ def shrunk(config, **overrides):
         config.model.vae.update(latent=4, layers=2, heads=2, feedforward=8, hidden=8)
     if "transformer" in config.model:
         config.model.transformer.update(layers=1, heads=2, feedforward=8)
+    if "curriculum" in config.model:
+        config.model.update(heads=2, depth=2, decoder=8)
+    if "fusion_heads" in config.model:
+        config.model.update(fusion_heads=2, interaction_heads=2, feedforward=8)
     for stage in config.stages.values():
         stage.update(batch_size=32, constant_epochs=1, decay_epochs=1)
     config.eval.batch_size = 32
@@ -117,17 +123,34 @@ def trial_data(corpus, count):
     )
 
 
-def one_batch(corpus, data, corruption=None):
-    """29 utterances and a row of padding (the first) under all missing patterns."""
+def tables(rows):
+    """Utterances [S, T, B], all of which count, as units [S, T, B, 1]; -1: none."""
+    rows = np.asarray(rows, np.int32)[..., None]
+    return Units(rows, rows >= 0)
+
+
+def all_rows(corpus, count, unit="utterance", size=32):
+    """Tables in which `count` trials count every row of a corpus once."""
+    rows = np.arange(len(corpus))
+    units = make_grouping(corpus, unit).units(rows, rows)
+    return stack_tables([fill_up(units, size)] * count)
+
+
+def one_batch(corpus, data, corruption=None, grouping: Grouping | None = None):
+    """29 utterances and a row of padding (the first) under all missing patterns.
+
+    Or 14 units of a grouping, after one of padding.
+    """
     mesh = make_mesh(1, 32, n_devices=1)
     feed = Feed(corpus, mesh, placement="device", memory_budget=0)
-    rows = jnp.arange(-1, 29)
+    rows = np.arange(-1, 29, dtype=np.int32)[:, None]
+    if grouping is not None:
+        rows = np.concatenate([np.full_like(grouping.table[:1], -1), grouping.table[:14]])
     return make_batch(
         corpus.spec,
-        next(feed.pieces(np.zeros((1, 1, 1), np.int32))).resident,
+        next(feed.pieces(tables(np.zeros((1, 1, 1))))).resident,
         jax.tree.map(lambda x: x[0], data),
-        rows,
-        rows,
+        *(jnp.asarray(rows), jnp.asarray(rows), jnp.asarray(rows >= 0)),
         missing_patterns(len(corpus.spec.modalities)),
-        corruption.of_rows(rows) if corruption else None,
+        corruption.of_rows(jnp.asarray(rows.reshape(-1))) if corruption else None,
     )

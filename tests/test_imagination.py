@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import one_batch, trial_data
+from helpers import one_batch, tables, trial_data
 
 from configs import utt_fusion
 from mmer_jax.data.feed import Feed
@@ -35,7 +35,7 @@ def imagination(corpus, imagine, batch_size):
     feed = Feed(corpus, mesh, placement="device", memory_budget=0)
     rows = np.full(-(-N // batch_size) * batch_size, -1, np.int32)
     rows[:N] = np.arange(N)
-    table = rows.reshape(-1, 1, batch_size)
+    table = tables(rows.reshape(-1, 1, batch_size))
     return Programs(stage, corpus.spec, mesh).imagination({}, trial_data(corpus, 1), feed, table)[0]
 
 

@@ -27,13 +27,13 @@ def scored(config, root, workdir, **kwargs):
     found = {}
     original = evaluate.score_trial
 
-    def spy(corpus, trial, rows, outputs, conditions, **more):
-        patterns = evaluate.needed_patterns(conditions)
+    def spy(corpus, trial, rows, outputs, conditions, *more, **method):
+        patterns = evaluate.needed_patterns(conditions, None)
         found[trial.fold, trial.seed] = (
             rows,
             dict(zip(map(tuple, patterns), outputs[None], strict=True)),
         )
-        return original(corpus, trial, rows, outputs, conditions, **more)
+        return original(corpus, trial, rows, outputs, conditions, *more, **method)
 
     with config.unlocked():
         config.data.root, config.data.source = str(root), "directory"
@@ -122,7 +122,7 @@ def test_values_of_the_chosen_point_equal_evaluation(root, sweep):
     (rows, outputs), model = seen[1, 0], mmer_jax.load(workdir)
     assert len(seen) == 1 and model.classes == ()
     assert model.trained.weights["clip"] == 1.0
-    labels = read_directory(root, NAMES, label="score").labels[rows]
+    labels = read_directory(root, NAMES, label="score").labels[rows, 0]
     errors = results(workdir, "MAE", 1, 0)
     for pattern, values in outputs.items():
         found = model.predict(in_memory(root, rows, pattern))

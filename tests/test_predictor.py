@@ -12,7 +12,7 @@ from conftest import ROOT
 from untrained import SPEC, pick, untrained, utterances
 
 from configs import ifmmin, nmer
-from mmer_jax.data.corpus import CorpusSpec
+from mmer_jax.data.corpus import CorpusSpec, Task
 from mmer_jax.errors import UserError
 
 N = 9
@@ -63,7 +63,10 @@ def test_a_member_is_the_network_on_features_normalised_by_its_fold(model, featu
             if m.is_sequence:
                 lengths[m.name] = np.array([len(given)])
         there = np.ones((1, 3), bool)
-        batch = Batch(x, lengths, there, np.zeros(1), np.ones(1), there[None], None, {}, {})
+        one = np.ones((1, 1), bool)
+        batch = Batch(
+            x, lengths, there, np.zeros(1), np.ones(1), one, there[None], None, None, {}, {}
+        )
         params = jax.tree.map(lambda leaf, k=member: leaf[k], weights["params"])
         params, batch = jax.tree.map(jnp.asarray, (params, batch))
         by_hand = jax.nn.softmax(jax.jit(stage.predict)(params, batch)[0, 0])
@@ -192,7 +195,7 @@ def test_where_padding_counts_it_is_as_much_as_in_training():
 
 def test_values_are_in_the_unit_of_the_label():
     """Member f has label mean f: three copies of one network differ by that."""
-    spec = CorpusSpec(SPEC.modalities, ())
+    spec = CorpusSpec(SPEC.modalities, (Task("score", ()),))
     model = untrained(spec=spec)
     weights = jax.tree.map(lambda x: np.repeat(x[:1], 3, axis=0), model.trained.weights)
     weights["label_mean"] = np.float32([0, 10, 20])

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_same_results, one_batch, shrunk, train, trial_data
+from helpers import assert_same_results, one_batch, shrunk, tables, train, trial_data
 
 from configs import ifmmin, nmer, utt_fusion
 from mmer_jax.checkpoint import finished_trials, load_final
@@ -105,8 +105,7 @@ def test_trials_share_one_copy_of_the_features():
         )
         programs = Programs(stage, corpus.spec, mesh)
         state = programs.init(data.key, {})
-        rows = np.zeros((4, count, 32), np.int32)
-        (piece,) = feed.pieces(rows)
+        (piece,) = feed.pieces(tables(np.zeros((4, count, 32))))
         compiled = programs.lower_epoch(state, data, piece, piece).compile()
         own = sum(x.nbytes for x in jax.tree.leaves((state, data._replace(key=None))))
         memory = compiled.memory_analysis()
@@ -182,14 +181,15 @@ def test_a_piece_stays_within_half_the_budget(corpus):
     rows = np.random.default_rng(0).integers(-1, 240, size=(9, 2, 4)).astype(np.int32)
     budget = 40 * corpus.row_bytes
     feed = Feed(corpus, mesh, placement="stream", memory_budget=budget)
-    pieces = list(feed.pieces(rows))
+    pieces = list(feed.pieces(tables(rows)))
     assert len({p.slots.shape for p in pieces}) == 1 and len(pieces) == 5
     everything = corpus.read(np.arange(240))
     seen = []
     for piece in pieces:
         resident = piece.resident.features["visual"]
         assert resident.nbytes // resident[0].nbytes * corpus.row_bytes <= budget / 2
-        for slots, wanted in zip(np.asarray(piece.slots), np.asarray(piece.rows), strict=True):
+        for slots, wanted in zip(piece.slots[..., 0], piece.rows[..., 0], strict=True):
+            slots, wanted = np.asarray(slots), np.asarray(wanted)
             seen.append(wanted)
             real = wanted >= 0
             np.testing.assert_array_equal(

@@ -6,11 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmer_jax.config import base, stage
+from mmer_jax.data.units import Units
 from mmer_jax.errors import UserError
 from mmer_jax.sweep import Point, single_point
 from mmer_jax.trials import (
     Trial,
     epoch_order,
+    fill_up,
     make_groups,
     make_trials,
     pending_groups,
@@ -101,22 +103,40 @@ def test_a_checkpoint_of_a_wider_group_is_used_unless_smaller_groups_are_asked_f
     assert pending_groups(groups, set(), begun, max_parallel=2) == groups
 
 
+def units(rows):
+    """Utterances that count."""
+    rows = np.asarray(rows, np.int32)[:, None]
+    return Units(rows, rows >= 0)
+
+
 @given(st.integers(1, 50), st.integers(1, 16), st.integers(0, 5))
 def test_an_epoch_holds_every_row_once(n, batch, epoch):
     rows = np.arange(n) * 3
-    order = epoch_order(rows, batch, seed=7, epoch=epoch)
-    assert order.shape == (-(-n // batch), batch)
-    np.testing.assert_array_equal(np.sort(order[order >= 0]), rows)
-    np.testing.assert_array_equal(order, epoch_order(rows, batch, seed=7, epoch=epoch))
+    order = epoch_order(units(rows), batch, seed=7, epoch=epoch)
+    assert order.rows.shape == order.counted.shape == (-(-n // batch), batch, 1)
+    np.testing.assert_array_equal(np.sort(order.rows[order.counted]), rows)
+    assert (order.rows[~order.counted] == -1).all()
+    again = epoch_order(units(rows), batch, seed=7, epoch=epoch)
+    np.testing.assert_array_equal(order.rows, again.rows)
 
 
 def test_epochs_and_seeds_differ_in_order():
-    rows = np.arange(50)
-    orders = [epoch_order(rows, 8, seed=s, epoch=e) for s in (0, 1) for e in (0, 1)]
+    rows = units(np.arange(50))
+    orders = [epoch_order(rows, 8, seed=s, epoch=e).rows for s in (0, 1) for e in (0, 1)]
     assert all((a != b).any() for i, a in enumerate(orders) for b in orders[:i])
 
 
+def test_what_counts_stays_with_its_rows():
+    mixed = Units(
+        np.arange(40, dtype=np.int32).reshape(10, 4), np.arange(40).reshape(10, 4) % 3 == 0
+    )
+    order = epoch_order(mixed, 4, seed=0, epoch=0)
+    np.testing.assert_array_equal(order.counted, (order.rows % 3 == 0) & (order.rows >= 0))
+
+
 def test_shorter_trials_wait_at_the_end():
-    stacked = stack_tables([np.full((3, 2), 5, np.int32), np.full((1, 2), 6, np.int32)])
-    assert stacked.shape == (3, 2, 2)
-    assert stacked[:, 1].tolist() == [[6, 6], [-1, -1], [-1, -1]]
+    long, short = fill_up(units([5] * 6), 2), fill_up(units([6] * 2), 2)
+    stacked = stack_tables([long, short])
+    assert stacked.rows.shape == stacked.counted.shape == (3, 2, 2, 1)
+    assert stacked.rows[:, 1, :, 0].tolist() == [[6, 6], [-1, -1], [-1, -1]]
+    assert stacked.counted[:, 1, :, 0].tolist() == [[True] * 2, [False] * 2, [False] * 2]

@@ -5,14 +5,14 @@ import numpy as np
 from helpers import shrunk
 
 from configs import utt_fusion
-from mmer_jax.data.corpus import CorpusSpec, Modality
+from mmer_jax.data.corpus import CorpusSpec, Modality, Task
 from mmer_jax.methods import make_stages
 from mmer_jax.predictor import Predictor
 from mmer_jax.trained import Member, TrainedRun
 
 SPEC = CorpusSpec(
     (Modality("text", 4, 7), Modality("audio", 3), Modality("sound", 5, 11)),
-    ("glad", "mad", "sad"),
+    (Task("emotion", ("glad", "mad", "sad")),),
 )
 CLIP = 3.0
 

@@ -4,6 +4,7 @@ import functools
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +44,8 @@ def measure(repeats: int) -> Figures:
             figures[f"{name}_over_faiss"] = figures[f"{name}_s"] / figures[f"{index}_s"]
             figures[f"{name}_other_rows"] = float((found[name] != found[index]).sum())
     program = _search.lower("inner", "float32", k, *on_device).compile()
-    figures["search_mib"] = program.memory_analysis().temp_size_in_bytes / 2**20
+    used: Any = program.memory_analysis()
+    figures["search_mib"] = used.temp_size_in_bytes / 2**20
     return figures
 
 

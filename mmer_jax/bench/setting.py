@@ -11,8 +11,10 @@ from mmer_jax.config import base, stage
 from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.feed import Feed
 from mmer_jax.data.synthetic import make_synthetic
+from mmer_jax.data.units import Units, empty
 from mmer_jax.methods import make_stages
 from mmer_jax.programs import Programs, TrialData
+from mmer_jax.trials import fill_up, stack_tables
 
 BATCH = 128
 STEPS = 4  # of a measured epoch
@@ -58,17 +60,19 @@ class Student:
         data = _trial_data(corpus, student.hyper, n_trials)
         earlier = {"utt_shared": Programs(teacher, corpus.spec, mesh).init(data.key, {}).params}
         self.programs = Programs(student, corpus.spec, mesh, training=training)
-        self.data = self.programs.prepare(earlier, data, self.feed, BATCH, len(corpus))
+        everything = stack_tables([fill_up(_units(np.arange(len(corpus))), BATCH)] * n_trials)
+        trained = np.ones((n_trials, len(corpus)), bool)
+        self.data = self.programs.prepare(earlier, data, self.feed, everything, trained)
         self.state = self.programs.init(data.key, earlier)
-        rows = np.arange(STEPS * BATCH, dtype=np.int32) % len(corpus)
-        self.rows = np.repeat(rows.reshape(STEPS, 1, BATCH), n_trials, axis=1)
-        self.nothing = np.full((1, n_trials, BATCH), -1, np.int32)
+        rows = np.arange(STEPS * BATCH) % len(corpus)
+        self.units = stack_tables([fill_up(_units(rows), BATCH)] * n_trials)
+        self.nothing = empty(1, n_trials, BATCH, 1)
 
     def epoch(self) -> float:
         """Seconds of STEPS training steps of every trial; the first call compiles."""
         start = time.perf_counter()
         self.state, record = self.programs.train_epoch(
-            self.state, self.data, self.feed, self.rows, self.nothing, 0
+            self.state, self.data, self.feed, self.units, self.nothing, 0
         )
         jax.block_until_ready((self.state, record))
         return time.perf_counter() - start
@@ -76,7 +80,7 @@ class Student:
     def predict(self, patterns: np.ndarray) -> float:
         """Seconds to predict STEPS batches under `patterns` [K, M]."""
         start = time.perf_counter()
-        self.programs.predict(self.state.params, self.data, self.feed, self.rows, patterns)
+        self.programs.predict(self.state.params, self.data, self.feed, self.units, patterns)
         return time.perf_counter() - start
 
     def owned_bytes(self) -> int:
@@ -90,10 +94,15 @@ class Student:
         XLA counts the FLOPs of a loop's body once: ask for one step.
         """
         (train,), (validation,) = (
-            self.feed.pieces(self.rows[:steps]),
+            self.feed.pieces(Units(*(x[:steps] for x in self.units))),
             self.feed.pieces(self.nothing),
         )
         return self.programs.lower_epoch(self.state, self.data, train, validation).compile()
+
+
+def _units(rows: np.ndarray) -> Units:
+    """Utterances that count, each a unit of its own."""
+    return Units(rows.astype(np.int32)[:, None], np.ones((len(rows), 1), bool))
 
 
 def _trial_data(corpus: Corpus, hyper, n_trials: int) -> TrialData:

@@ -30,11 +30,30 @@ class Modality:
 
 
 @dataclasses.dataclass(frozen=True)
+class Task:
+    """A label column and what is predicted of it."""
+
+    name: str
+    classes: tuple[str, ...]  # empty: the label is a real number
+
+    @property
+    def n_outputs(self) -> int:
+        return max(1, len(self.classes))
+
+
+@dataclasses.dataclass(frozen=True)
 class CorpusSpec:
-    """What a model needs to know of a corpus: static, hashable, equal for equal shapes."""
+    """What a model needs to know of a corpus: static, hashable, equal for equal shapes.
+
+    Attributes:
+      modalities: in the order of the modality axis.
+      tasks: one, or several that all have classes. A model's outputs are theirs side by side.
+      n_speakers: different speakers in a dialogue, at most; 0 where no model asks for it.
+    """
 
     modalities: tuple[Modality, ...]
-    classes: tuple[str, ...]  # empty: the label is a real number
+    tasks: tuple[Task, ...]
+    n_speakers: int = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -42,11 +61,19 @@ class CorpusSpec:
 
     @property
     def is_classification(self) -> bool:
-        return bool(self.classes)
+        return bool(self.tasks[0].classes)
 
     @property
     def n_outputs(self) -> int:
-        return max(1, len(self.classes))
+        return sum(task.n_outputs for task in self.tasks)
+
+    def split(self, outputs):
+        """[..., n_outputs] -> one [..., C] for each task."""
+        ends = np.cumsum([task.n_outputs for task in self.tasks])
+        return [
+            outputs[..., end - task.n_outputs : end]
+            for task, end in zip(self.tasks, ends, strict=True)
+        ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,12 +152,14 @@ class Corpus:
       spec: modalities and classes.
       ids: [N] utterance ids.
       columns: every column of utterances.csv, [N] strings each (speaker, session, split, ...).
-      labels: [N] int32 class index with -1 where there is none, or float32 with NaN.
+      labels: [N, tasks] int32 class indices with -1 where there is none, or float32 with NaN.
       present: [N, M] bool, whether the utterance has usable features of the modality.
       lengths: [N] int32 for each sequence modality.
       dtypes: stored dtype of each modality.
       source: where features are read from.
       fingerprint: changes when the features or labels change.
+      speakers: [N] int32, numbered within each dialogue, where a method asks for them
+        (data/speakers.py).
     """
 
     name: str
@@ -143,6 +172,7 @@ class Corpus:
     dtypes: Mapping[str, np.dtype]
     source: Source
     fingerprint: str
+    speakers: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -173,9 +203,59 @@ class Corpus:
         return next(self.stream([np.asarray(rows)]))
 
     @property
+    def has_label(self) -> np.ndarray:
+        """[N, tasks] bool."""
+        labels = np.asarray(self.labels)
+        return labels >= 0 if self.spec.is_classification else np.isfinite(labels)
+
+    @property
     def labelled(self) -> np.ndarray:
-        """[N] bool."""
-        return self.labels >= 0 if self.spec.is_classification else np.isfinite(self.labels)
+        """[N] bool: by any task."""
+        return self.has_label.any(axis=1)
+
+
+def parse_tasks(
+    columns: Mapping[str, np.ndarray],
+    label: str | Sequence[str],
+    *,
+    task: str = "auto",
+    classes: Sequence[str] | Sequence[Sequence[str]] = (),
+) -> tuple[np.ndarray, tuple[Task, ...]]:
+    """([N, tasks] labels, tasks) of one label column or of several.
+
+    Args:
+      columns: of utterances.csv.
+      label: their names. A single column may be real-valued, several are classes.
+      task: "auto", "classification" or "regression".
+      classes: in order; of several columns a tuple for each. Empty: sorted.
+    """
+    names = (label,) if isinstance(label, str) else tuple(label)
+    unknown = [name for name in names if name not in columns]
+    if unknown:
+        raise UserError(
+            f"unknown label column '{unknown[0]}'; utterances.csv has: {', '.join(columns)}"
+        )
+    if not names or len(set(names)) < len(names):
+        raise UserError(f"data.labels is {names}; expected different columns of utterances.csv")
+    orders: Sequence[Sequence[str]] = [classes]  # type: ignore[list-item]
+    if len(names) > 1:
+        orders = classes or [()] * len(names)  # type: ignore[assignment]
+        if len(orders) != len(names) or any(isinstance(order, str) for order in orders):
+            raise UserError(
+                f"data.classes is {tuple(classes)}; for {len(names)} label columns expected a "
+                "tuple of class names for each, such as (('a','b'),('x','y','z')), or ()"
+            )
+    labels, tasks = [], []
+    for name, order in zip(names, orders, strict=True):
+        values, found = parse_labels(columns[name], column=name, task=task, classes=order)
+        if not found and len(names) > 1:
+            raise UserError(
+                f"label column '{name}' is real-valued; of several label columns "
+                f"({', '.join(names)}) each must hold classes"
+            )
+        labels.append(values)
+        tasks.append(Task(name, found))
+    return np.stack(labels, axis=1), tuple(tasks)
 
 
 def parse_labels(
@@ -305,22 +385,20 @@ def assemble(
     columns: Mapping[str, np.ndarray],
     source: Source,
     name: str,
-    label: str,
+    label: str | Sequence[str],
     fingerprint: str,
     task: str = "auto",
-    classes: Sequence[str] = (),
+    classes: Sequence[str] | Sequence[Sequence[str]] = (),
     nonfinite: str = "error",
 ) -> Corpus:
     """A corpus from its parts, whatever `source` reads from; applies labels and `nonfinite`."""
-    if label not in columns:
-        raise UserError(f"unknown label column '{label}'; utterances.csv has: {', '.join(columns)}")
-    labels, class_names = parse_labels(columns[label], column=label, task=task, classes=classes)
+    labels, tasks = parse_tasks(columns, label, task=task, classes=classes)
     ids = columns["utt_id"]
     present = resolve_present(finite, ids, sources, nonfinite)
 
     return Corpus(
         name=name,
-        spec=CorpusSpec(modalities, class_names),
+        spec=CorpusSpec(modalities, tasks),
         ids=ids,
         columns=columns,
         labels=labels,

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Num
 
 from mmer_jax import mesh as mesh_lib
 from mmer_jax.data.corpus import Corpus
+from mmer_jax.data.units import Units, empty
 
 
 class Resident(NamedTuple):
@@ -23,15 +24,20 @@ class Resident(NamedTuple):
     features: dict[str, Float[Array, "R ..."]]
     lengths: dict[str, Int[Array, " R"]]
     present: Bool[Array, "R M"]
-    labels: Num[Array, " R"]
+    labels: Num[Array, "R tasks"]
+    speakers: Int[Array, " R"] | None = None
 
 
 class Piece(NamedTuple):
-    """Some consecutive steps: what is resident, and [S, T, B] slots and rows (-1: no utterance)."""
+    """Some consecutive steps: what is resident, and of S steps the slots and rows of T trials.
+
+    A batch is U units of L rows (data/units.py).
+    """
 
     resident: Resident
-    slots: Int[Array, "S T B"]
-    rows: Int[Array, "S T B"]
+    slots: Int[Array, "S T U L"]  # -1: no utterance
+    rows: Int[Array, "S T U L"]
+    counted: Bool[Array, "S T U L"]
 
 
 class Feed:
@@ -56,22 +62,22 @@ class Feed:
         if placement == "device":
             self._whole = self._put(rows, corpus.read(rows), len(rows))
 
-    def pieces(self, rows: np.ndarray) -> Iterator[Piece]:
-        """The steps of `rows` [S, T, B] in order, as one piece or as pieces of equal shape."""
+    def pieces(self, units: Units) -> Iterator[Piece]:
+        """The steps of `units` [S, T, U, L] in order, as one piece or as pieces of equal shape."""
         if self._whole is not None:
-            placed = jax.device_put(rows, mesh_lib.by_batch(self._mesh))
-            yield Piece(self._whole, placed, placed)
+            rows, counted = jax.device_put(tuple(units), mesh_lib.by_batch(self._mesh))
+            yield Piece(self._whole, rows, rows, counted)
             return
-        steps = self._steps_per_piece(rows)
-        tables = [_pad_steps(rows[i : i + steps], steps) for i in range(0, len(rows), steps)]
-        wanted = [np.unique(table[table >= 0]) for table in tables]
+        steps = self._steps_per_piece(units.rows)
+        tables = [_steps(units, i, steps) for i in range(0, len(units), steps)]
+        wanted = [np.unique(table.rows[table.rows >= 0]) for table in tables]
         size = max(1, *map(len, wanted))
         for table, distinct, features in zip(
             tables, wanted, self._corpus.stream(wanted), strict=True
         ):
-            slots = np.searchsorted(distinct, table)
-            slots = np.where(table < 0, -1, slots).astype(np.int32)
-            placed = jax.device_put((slots, table), mesh_lib.by_batch(self._mesh))
+            slots = np.searchsorted(distinct, table.rows)
+            slots = np.where(table.rows < 0, -1, slots).astype(np.int32)
+            placed = jax.device_put((slots, *table), mesh_lib.by_batch(self._mesh))
             yield Piece(self._put(distinct, features, size), *placed)
 
     def _steps_per_piece(self, rows: np.ndarray) -> int:
@@ -88,6 +94,7 @@ class Feed:
             lengths={name: lengths[rows] for name, lengths in self._corpus.lengths.items()},
             present=self._corpus.present[rows],
             labels=self._corpus.labels[rows],
+            speakers=None if self._corpus.speakers is None else self._corpus.speakers[rows],
         )
         resident = jax.tree.map(
             lambda x: np.pad(x, [(0, size - len(x))] + [(0, 0)] * (x.ndim - 1)), resident
@@ -95,7 +102,8 @@ class Feed:
         return jax.device_put(resident, mesh_lib.replicated(self._mesh))
 
 
-def _pad_steps(table: np.ndarray, steps: int) -> np.ndarray:
-    """Empty steps at the end, so that every piece has one shape and one compiled program."""
-    padding = np.full((steps - len(table), *table.shape[1:]), -1, table.dtype)
-    return np.concatenate([table, padding])
+def _steps(units: Units, start: int, count: int) -> Units:
+    """`count` steps from `start` on, empty ones at the end: pieces have one shape and program."""
+    part = Units(*(x[start : start + count] for x in units))
+    missing = empty(count - len(part), *part.rows.shape[1:])
+    return Units(*(np.concatenate(both) for both in zip(part, missing, strict=True)))

@@ -1,5 +1,6 @@
 """The corpus that a configuration asks for, from TFRecords, a feature directory or made up."""
 
+from mmer_jax.config import label_columns
 from mmer_jax.data import feature_dir, synthetic
 from mmer_jax.data.corpus import Corpus
 from mmer_jax.errors import UserError
@@ -11,7 +12,7 @@ def load_corpus(config) -> Corpus:
     if data.source == "synthetic":
         return synthetic.make_synthetic(
             names=tuple(data.modalities),
-            label=data.label,
+            label=label_columns(config),
             task=data.task,
             classes=tuple(data.classes),
             **config.synthetic,
@@ -19,7 +20,7 @@ def load_corpus(config) -> Corpus:
     if not data.root:
         raise UserError("no feature directory given; pass --config.data.root=DIR")
     args = {
-        "label": data.label,
+        "label": label_columns(config),
         "task": data.task,
         "classes": tuple(data.classes),
         "nonfinite": data.nonfinite,

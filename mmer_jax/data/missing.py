@@ -35,6 +35,13 @@ def condition_name(pattern: np.ndarray, names: Sequence[str]) -> str:
     return "+".join(name for name, there in zip(names, pattern, strict=True) if there)
 
 
+def training_patterns(training: str, names: Sequence[str]) -> np.ndarray:
+    """[K, M]: the pattern that `train.patterns` names, such as "audio+text", or all of them."""
+    patterns = missing_patterns(len(names))
+    named = [training == condition_name(pattern, names) for pattern in patterns]
+    return patterns[named] if any(named) else patterns
+
+
 # ---- missing rates ----
 
 

@@ -78,7 +78,7 @@ def label_statistics(corpus: Corpus, train_rows: Sequence[np.ndarray]) -> LabelS
     """
     if corpus.spec.is_classification:
         return np.zeros(len(train_rows), np.float32), np.ones(len(train_rows), np.float32)
-    values = [corpus.labels[rows].astype(np.float64) for rows in train_rows]
+    values = [corpus.labels[rows, 0].astype(np.float64) for rows in train_rows]
     mean = np.array([v.mean() for v in values], np.float32)
     std = np.array([v.std() or 1.0 for v in values], np.float32)
     return mean, std

@@ -16,11 +16,17 @@ SPLIT_NAMES = {
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-    """Rows of the corpus, each sorted and only labelled utterances."""
+    """Rows of the corpus, each sorted.
+
+    Attributes:
+      train, validation, test: utterances that some task labels.
+      context: utterances of the training part without a label, which dialogues are read with.
+    """
 
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+    context: np.ndarray
 
 
 def make_folds(
@@ -50,7 +56,13 @@ def make_folds(
         parts = _kfold(corpus, kfold, kfold_by, kfold_seed)
     else:
         parts = SCHEMES[scheme](corpus)  # type: ignore[operator]
-    folds = [Fold(*(np.flatnonzero(part & corpus.labelled) for part in fold)) for fold in parts]
+    folds = [
+        Fold(
+            *(np.flatnonzero(part & corpus.labelled) for part in fold),
+            np.flatnonzero(fold[0] & ~corpus.labelled),
+        )
+        for fold in parts
+    ]
     for number, fold in enumerate(folds):
         _check(corpus, scheme, number, fold, allow_speaker_overlap)
     return folds
@@ -147,17 +159,21 @@ def _speaker_safe_groups(corpus: Corpus, groups: np.ndarray) -> np.ndarray:
 
 def _check(corpus: Corpus, scheme: str, number: int, fold: Fold, overlap_ok: bool) -> None:
     where = f"fold {number} (data.splits='{scheme}')"
-    for part in ("train", "validation", "test"):
-        if not len(getattr(fold, part)):
-            raise UserError(f"{where} has no labelled {part} utterance")
-    if corpus.spec.is_classification:
-        counts = np.bincount(corpus.labels[fold.train], minlength=len(corpus.spec.classes))
-        absent = [c for c, n in zip(corpus.spec.classes, counts, strict=True) if not n]
-        if absent:
-            raise UserError(
-                f"{where} has no training utterance of class {shorten(absent)}; use other splits, "
-                "or leave the class out of the label column"
-            )
+    several = len(corpus.spec.tasks) > 1
+    for i, task in enumerate(corpus.spec.tasks):
+        by = f" by '{task.name}'" if several else ""
+        for part in ("train", "validation", "test"):
+            if not corpus.has_label[getattr(fold, part), i].any():
+                raise UserError(f"{where} has no labelled {part} utterance{by}")
+        if task.classes:
+            labels = corpus.labels[fold.train, i]
+            counts = np.bincount(labels[labels >= 0], minlength=len(task.classes))
+            absent = [c for c, n in zip(task.classes, counts, strict=True) if not n]
+            if absent:
+                raise UserError(
+                    f"{where} has no training utterance of class {shorten(absent)}{by}; use other "
+                    "splits, or leave the class out of the label column"
+                )
     speaker = corpus.columns.get("speaker")
     if speaker is not None and not overlap_ok:
         for part in ("test", "validation"):

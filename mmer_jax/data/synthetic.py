@@ -14,6 +14,7 @@ from mmer_jax.data.corpus import Corpus, RawModality, from_raw
 from mmer_jax.errors import UserError
 
 EMOTIONS = ("angry", "happy", "neutral", "sad", "excited", "frustrated")
+INTENTS = ("ask", "agree", "comfort", "inform")
 SHARED_FACTORS = 4  # between each pair of modalities
 
 
@@ -27,10 +28,13 @@ def make_synthetic(
     noise: float = 1.0,
     seed: int = 0,
     names: tuple[str, ...] = ("audio", "text", "visual"),
-    label: str = "emotion",
+    label: str | tuple[str, ...] = "emotion",
     **corpus_args,
 ) -> Corpus:
-    """A corpus in memory with columns utt_id, dialogue, turn, speaker, session, emotion, valence.
+    """A corpus in memory: utt_id, dialogue, turn, speaker, session, emotion, intent, valence.
+
+    The intent depends on the emotions of the utterance and of the turn before it, and every eighth
+    is missing.
 
     Args:
       n_utterances: in all, spread over sessions of two speakers each.
@@ -41,7 +45,7 @@ def make_synthetic(
       noise: standard deviation of observation noise; factors of a class have unit spread.
       seed: of everything.
       names: of the modalities, sequences first.
-      label: "emotion" or the real-valued "valence".
+      label: "emotion", "intent", both, or the real-valued "valence".
       **corpus_args: task, classes as of `corpus.assemble`.
     """
     if not 2 <= n_classes <= len(EMOTIONS):
@@ -103,6 +107,13 @@ def _columns(rng, session, speaker, emotion, factors) -> dict[str, np.ndarray]:
     for name in dialogue:
         turns[name] = turns.get(name, -1) + 1
         turn.append(turns[name])
+    before = {
+        (name, place + 1): own for name, place, own in zip(dialogue, turn, emotion, strict=True)
+    }
+    intent = [
+        (EMOTIONS.index(own) + EMOTIONS.index(before.get((name, place), own))) % len(INTENTS)
+        for name, place, own in zip(dialogue, turn, emotion, strict=True)
+    ]
     valence = np.tanh(factors.mean(axis=(1, 2)) + 0.1 * rng.normal(size=n))
     return {
         "utt_id": np.array([f"utt{i:05d}" for i in range(n)]),
@@ -111,5 +122,6 @@ def _columns(rng, session, speaker, emotion, factors) -> dict[str, np.ndarray]:
         "speaker": np.array([f"spk{s}" for s in speaker]),
         "session": session.astype(str),
         "emotion": emotion,
+        "intent": np.where(np.arange(n) % 8 == 7, "", np.array(INTENTS)[intent]),
         "valence": np.array([f"{v:.4f}" for v in valence]),
     }

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from mmer_jax.nn.encoders import WIDTHS
+
 StateDict = Mapping[str, np.ndarray]
 
 # Network letters of the released code, by modality.
@@ -51,9 +53,24 @@ def _lstm() -> list[Tensor]:
     ]
 
 
-def _text_cnn() -> list[Tensor]:
+def gru(name: str, layers: int, *path: str) -> list[Tensor]:
+    """A bidirectional GRU (gates r, z, n); ours are stacked over its two directions."""
+    return [
+        Tensor(f"{name}.{theirs}_l{i}{direction}", (*path, f"{ours}_{i}"), layout, block)
+        for i in range(layers)
+        for theirs, ours, layout in (
+            ("weight_ih", "w_input", "linear"),
+            ("weight_hh", "w_hidden", "linear"),
+            ("bias_ih", "b_input", "same"),
+            ("bias_hh", "b_hidden", "same"),
+        )
+        for block, direction in enumerate(("", "_reverse"))
+    ]
+
+
+def _text_cnn(widths: Sequence[int] = WIDTHS) -> list[Tensor]:
     tensors = _linear("embd.0", "out")
-    for number, width in enumerate((3, 4, 5), start=1):
+    for number, width in enumerate(widths, start=1):
         tensors.append(Tensor(f"conv{number}.weight", (f"conv{width}_kernel",), "conv"))
         tensors.append(Tensor(f"conv{number}.bias", (f"conv{width}_bias",)))
     return tensors
@@ -177,6 +194,12 @@ def encoder(state: StateDict) -> dict[str, Any]:
     return from_torch(tensors_by_name(state), state)
 
 
+def text_cnn(state: StateDict) -> dict[str, Any]:
+    """The parameters of a TextCNN of whatever widths."""
+    kernels = [state[f"conv{number}.weight"] for number in (1, 2, 3)]
+    return from_torch(_text_cnn([kernel.shape[2] for kernel in kernels]), state)
+
+
 def letter(network: str, stage: str) -> str | None:
     """The original's name of our network of a stage; None if it has none."""
     if network == "shared":
@@ -198,7 +221,7 @@ def networks(states: Mapping[str, StateDict]) -> dict[str, Any]:
 def vae_encoder(state: StateDict) -> dict[str, Any]:
     """The encoder of NMER's VAE: torch.nn.TransformerEncoderLayer's tensors, μ and log σ²."""
     numbers = {int(name.split(".")[2]) for name in state if name.startswith("encoder.layers.")}
-    layers = [_transformer_layer(state, f"encoder.layers.{number}") for number in sorted(numbers)]
+    layers = [transformer_layer(state, f"encoder.layers.{number}") for number in sorted(numbers)]
     return {
         "layers": jax.tree.map(lambda *leaves: np.stack(leaves), *layers),
         "mean": linear(state, "fc_mu"),
@@ -206,7 +229,7 @@ def vae_encoder(state: StateDict) -> dict[str, Any]:
     }
 
 
-def _transformer_layer(state: StateDict, name: str) -> dict[str, Any]:
+def transformer_layer(state: StateDict, name: str) -> dict[str, Any]:
     return {
         "attention": {
             "projection": {

@@ -2,7 +2,17 @@
 
 from mmer_jax.data.corpus import CorpusSpec
 from mmer_jax.errors import UserError
-from mmer_jax.methods import augmentation, ifmmin, mmin, nmer, ramer, utt_fusion, utt_shared
+from mmer_jax.methods import (
+    augmentation,
+    ei2,
+    hardy,
+    ifmmin,
+    mmin,
+    nmer,
+    ramer,
+    utt_fusion,
+    utt_shared,
+)
 from mmer_jax.methods.stage import Stage
 
 METHODS = {
@@ -13,6 +23,8 @@ METHODS = {
     "ifmmin": ifmmin.stages,
     "nmer": nmer.stages,
     "ramer": ramer.stages,
+    "hardy": hardy.stages,
+    "ei2": ei2.stages,
 }
 
 # What a method's config must hold beside the base configuration.
@@ -36,6 +48,16 @@ NEEDS = {
         "quirks.kl",
         "quirks.latent",
     ),
+    "hardy": (
+        "stages.hardy_unimodal",
+        "stages.hardy_teacher",
+        "stages.hardy",
+        "model.heads",
+        "model.depth",
+        "model.decoder",
+        "model.curriculum",
+        "quirks.curriculum_labels",
+    ),
     "ifmmin": ("stages.utt_shared", "stages.ifmmin", "model.cascade", "model.blocks"),
     "ramer": (
         "stages.ramer_base",
@@ -45,6 +67,22 @@ NEEDS = {
         "model.neighbours",
         "quirks.drop_first",
         "quirks.normalize_query",
+    ),
+    "ei2": (
+        "stages.ei2_pretrain",
+        "stages.ei2",
+        "model.history",
+        "model.history_missing",
+        "model.context_layers",
+        "model.fusion_heads",
+        "model.feedforward",
+        "model.interaction",
+        "model.interaction_heads",
+        "model.second_attention",
+        "model.gate",
+        "model.imagination",
+        "model.cascade",
+        "model.blocks",
     ),
 }
 

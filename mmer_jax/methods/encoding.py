@@ -21,7 +21,7 @@ class ModalityEncoders:
     """One encoder per modality, each a network of its own (`<prefix>_<name>`)."""
 
     def __init__(self, spec: CorpusSpec, model, quirks, prefix: str = "encoder"):
-        """`model` holds embedding, encoders and pooling; `quirks` holds pad_masking."""
+        """`model` holds embedding, encoders, pooling and text_widths; `quirks` pad_masking."""
         kinds = tuple(model.encoders) or tuple(_default_kind(m) for m in spec.modalities)
         if len(kinds) != len(spec.modalities):
             raise UserError(
@@ -31,8 +31,7 @@ class ModalityEncoders:
         self.spec, self.prefix = spec, prefix
         self.pad_masking = quirks.pad_masking
         self.modules = {
-            m.name: _encoder(kind, m, model.embedding, model.pooling)
-            for kind, m in zip(kinds, spec.modalities, strict=True)
+            m.name: _encoder(kind, m, model) for kind, m in zip(kinds, spec.modalities, strict=True)
         }
 
     def init(self, key: Array) -> Params:
@@ -127,12 +126,15 @@ def _default_kind(m: Modality) -> str:
     return "textcnn" if m.name == "text" else "lstm"
 
 
-def _encoder(kind: str, m: Modality, size: int, pooling: str):
+def _encoder(kind: str, m: Modality, model):
     if kind not in ENCODERS:
         raise UserError(f"unknown encoder '{kind}'; choose one of: {', '.join(ENCODERS)}")
     if (kind == "fc") == m.is_sequence:
         shape = "a sequence" if m.is_sequence else "a vector per utterance"
         raise UserError(f"encoder '{kind}' does not fit modality '{m.name}', which is {shape}")
+    size = model.embedding
     if kind == "fc":
         return FcEncoder((size, size))
-    return LSTMEncoder(size, pooling) if kind == "lstm" else TextCNN(size)
+    if kind == "lstm":
+        return LSTMEncoder(size, model.pooling)
+    return TextCNN(size, widths=tuple(model.text_widths))

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmer_jax.data.corpus import CorpusSpec
-from mmer_jax.losses import mean_over_patterns, task_losses
+from mmer_jax.losses import task_terms
 from mmer_jax.methods import utt_shared
 from mmer_jax.methods.encoding import ModalityEncoders, choose, flatten
 from mmer_jax.methods.imagination import slot_error, teacher_constants, teacher_target
@@ -53,6 +53,7 @@ class IFMMIN:
     """The student's networks and what is computed with them; the teacher's for its tensors."""
 
     def __init__(self, config, spec: CorpusSpec):
+        self.spec = spec
         self.encoders = ModalityEncoders(spec, config.model, config.quirks)
         self.shared = SharedEncoder()
         self.cascade = InvariantCascade(tuple(config.model.cascade), config.model.blocks)
@@ -124,9 +125,7 @@ class IFMMIN:
         encoder_key, classifier_key = jax.random.split(key)
         encoded = self.encode(params, batch, hyper["encoder_dropout"], encoder_key)
         out = self.imagine(params, encoded, batch.available, hyper["dropout"], classifier_key)
-        task = task_losses(out.logits, batch.labels)
-        terms = {
-            "task": mean_over_patterns(task, batch.pattern_weights),
+        terms = task_terms(self.spec, out.logits, batch.labels, batch.pattern_weights) | {
             "imagination": slot_error(out.imagined, teacher_target(batch), batch),
             "invariance": slot_error(
                 out.invariants, batch.frozen["teacher_invariants"][None], batch

@@ -26,9 +26,7 @@ from mmer_jax.losses import (
     cmd_of_pairs,
     kl_to_normal,
     mean_over_patterns,
-    task_loss,
-    task_losses,
-    weighted_mean,
+    task_terms,
 )
 from mmer_jax.methods.encoding import ModalityEncoders, choose, flatten
 from mmer_jax.methods.imagination import slot_error
@@ -75,6 +73,7 @@ class Teacher:
     """Stage 1: both encoders and a classifier on [specific ; invariant], full modality."""
 
     def __init__(self, config, spec: CorpusSpec):
+        self.spec = spec
         self.encoders = Encoders(config, spec)
         self.classifier = FcClassifier(tuple(config.model.classifier), spec.n_outputs)
         self.width = 2 * len(spec.modalities) * config.model.embedding
@@ -94,10 +93,11 @@ class Teacher:
         encoder_key, classifier_key = jax.random.split(key)
         specific, invariant = self.encoders(params, batch, hyper["encoder_dropout"], encoder_key)
         logits = self.classify(params, specific, invariant, hyper["dropout"], classifier_key)
-        task = weighted_mean(task_loss(logits[0], batch.labels), batch.weights)
+        terms = task_terms(self.spec, logits, batch.labels, batch.weights[None])
         rows = jnp.where(batch.available[0], batch.weights[:, None], 0.0)
         discrepancy = cmd_of_pairs(invariant[0], rows)
-        return task + hyper["cmd_weight"] * discrepancy, {"task": task, "cmd": discrepancy}
+        terms |= {"cmd": discrepancy}
+        return terms["task"] + hyper["cmd_weight"] * discrepancy, terms
 
     def predict(self, params, batch: Batch):
         return self.classify(params, *self.encoders(params, batch))
@@ -116,6 +116,7 @@ class NMER:
     """Stage 2."""
 
     def __init__(self, config, spec: CorpusSpec):
+        self.spec = spec
         self.encoders = Encoders(config, spec)
         self.vae = ConditionalVAE(**config.model.vae, attention=config.quirks.attention)
         self.classifier = FcClassifier(
@@ -178,8 +179,7 @@ class NMER:
         kl = kl_to_normal(out.mean, out.log_variance)
         weights = batch.pattern_weights
         frozen = {name: tensor[None] for name, tensor in batch.frozen.items()}
-        terms = {
-            "task": mean_over_patterns(task_losses(logits, batch.labels), weights),
+        terms = task_terms(self.spec, logits, batch.labels, weights) | {
             "invariance": slot_error(out.invariants, frozen["teacher_invariants"], batch),
             "reconstruction": slot_error(out.reconstruction, frozen["teacher_specific"], batch),
             "kl": jnp.sum(kl * weights) if self.kl_sum else mean_over_patterns(kl, weights),

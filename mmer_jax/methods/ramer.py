@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mmer_jax.data.corpus import CorpusSpec
-from mmer_jax.losses import mean_over_patterns, task_loss, task_losses, weighted_mean
+from mmer_jax.losses import task_terms
 from mmer_jax.methods.encoding import flatten
 from mmer_jax.methods.stage import Batch, Params, Stage, own_places
 from mmer_jax.nn.heads import FcClassifier
@@ -74,7 +74,7 @@ class BaseModel:
     """Stage 1: every modality learns alone."""
 
     def __init__(self, config, spec: CorpusSpec):
-        self.hidden, self.names = HiddenStates(config, spec), spec.names
+        self.spec, self.hidden, self.names = spec, HiddenStates(config, spec), spec.names
         layers = tuple(config.model.classifier)
         self.classifier = FcClassifier(layers, spec.n_outputs, batch_norm=True)
 
@@ -110,7 +110,7 @@ class BaseModel:
             logits, updated = self.classify(
                 params, name, hidden[:, i], hyper["dropout"], weights, keys[1 + i]
             )
-            terms[name] = weighted_mean(task_loss(logits, batch.labels), weights)
+            terms[name] = task_terms(self.spec, logits[None], batch.labels, weights[None])["task"]
             statistics[name] = updated["statistics"]
         total = sum(terms.values()) / len(terms)
         return total, {"task": total} | terms | {"statistics": statistics}
@@ -129,7 +129,7 @@ class RAMER:
     """Stage 2: the retrieval and the classifier."""
 
     def __init__(self, config, spec: CorpusSpec):
-        self.hidden, self.names = HiddenStates(config, spec), spec.names
+        self.spec, self.hidden, self.names = spec, HiddenStates(config, spec), spec.names
         layers = tuple(config.model.classifier)
         self.classifier = FcClassifier(layers, spec.n_outputs, batch_norm=True)
         self.k, self.retrieval = config.model.neighbours, config.model.retrieval
@@ -230,8 +230,8 @@ class RAMER:
         dropout = hyper["encoder_dropout"] if self.trains_encoders else None
         slots = self.slots(params, batch, dropout, keys[0])
         logits, updated = self.classify(params, slots, hyper["dropout"], weights, keys[1])
-        task = mean_over_patterns(task_losses(logits, batch.labels), weights)
-        return task, {"task": task, "statistics": updated["statistics"]}
+        terms = task_terms(self.spec, logits, batch.labels, weights)
+        return terms["task"], terms | {"statistics": updated["statistics"]}
 
     def predict(self, params, batch: Batch):
         return self.classify(params, self.slots(params, batch))[0]

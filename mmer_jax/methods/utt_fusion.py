@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mmer_jax.data.corpus import CorpusSpec
-from mmer_jax.losses import mean_over_patterns, task_losses
+from mmer_jax.losses import task_terms
 from mmer_jax.methods.encoding import ModalityEncoders, choose, flatten
 from mmer_jax.methods.stage import Stage
 from mmer_jax.nn.heads import FcClassifier
@@ -18,6 +18,7 @@ class UttFusion:
     """The networks and what is computed with them."""
 
     def __init__(self, config, spec: CorpusSpec):
+        self.spec = spec
         self.encoders = ModalityEncoders(spec, config.model, config.quirks)
         self.classifier = FcClassifier(tuple(config.model.classifier), spec.n_outputs)
         self.width = len(spec.modalities) * config.model.embedding
@@ -39,8 +40,8 @@ class UttFusion:
         present, absent = self.encoders(params, batch, hyper["encoder_dropout"], encoder_key)
         embeddings = choose(batch.available, present, absent)
         logits = self.classify(params, embeddings, hyper["dropout"], classifier_key)
-        task = mean_over_patterns(task_losses(logits, batch.labels), batch.pattern_weights)
-        return task, {"task": task}
+        terms = task_terms(self.spec, logits, batch.labels, batch.pattern_weights)
+        return terms["task"], terms
 
     def predict(self, params, batch):
         present, absent = self.encoders(params, batch)

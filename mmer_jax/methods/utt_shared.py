@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from mmer_jax.data.corpus import CorpusSpec
-from mmer_jax.losses import cmd_of_pairs, task_loss, weighted_mean
+from mmer_jax.losses import cmd_of_pairs, task_terms
 from mmer_jax.methods.encoding import ModalityEncoders, choose, flatten
 from mmer_jax.methods.stage import Stage
 from mmer_jax.nn.heads import FcClassifier, SharedEncoder
@@ -19,6 +19,7 @@ class UttShared:
     """The networks and what is computed with them."""
 
     def __init__(self, config, spec: CorpusSpec):
+        self.spec = spec
         self.encoders = ModalityEncoders(spec, config.model, config.quirks)
         self.shared = SharedEncoder()
         self.classifier = FcClassifier(tuple(config.model.classifier), spec.n_outputs)
@@ -51,10 +52,11 @@ class UttShared:
         embeddings = choose(batch.available[0], present, absent)
         invariants = self.invariant(params, embeddings)
         logits = self.classify(params, embeddings, invariants, hyper["dropout"], classifier_key)
-        task = weighted_mean(task_loss(logits, batch.labels), batch.weights)
+        terms = task_terms(self.spec, logits[None], batch.labels, batch.weights[None])
         rows = jnp.where(batch.available[0], batch.weights[:, None], 0.0)
         discrepancy = cmd_of_pairs(invariants, rows)
-        return task + hyper["cmd_weight"] * discrepancy, {"task": task, "cmd": discrepancy}
+        terms |= {"cmd": discrepancy}
+        return terms["task"] + hyper["cmd_weight"] * discrepancy, terms
 
     def predict(self, params, batch):
         present, absent = self.encoders(params, batch)

@@ -24,16 +24,37 @@ class SelfAttention(nn.Module):
         """`valid` marks the tokens that may be attended to; None: all."""
         size = x.shape[-1]
         projected = Linear(3 * size, kernel_init=xavier, name="projection")(x)
-        q, k, v = (
-            part.reshape(*part.shape[:-1], self.heads, size // self.heads)
-            for part in jnp.split(projected, 3, axis=-1)
-        )
-        score = jnp.einsum("...qhd,...khd->...hqk", q, k) / (size // self.heads) ** 0.5
-        if valid is not None:
-            score = jnp.where(valid[..., None, None, :], score, VERY_NEGATIVE)
-        weight = Dropout()(jax.nn.softmax(score, axis=-1), dropout)
-        out = jnp.einsum("...hqk,...khd->...qhd", weight, v)
-        return Linear(size, name="out")(out.reshape(x.shape))
+        query, key, value = jnp.split(projected, 3, axis=-1)
+        out = _attend(query, key, value, self.heads, valid, dropout)
+        return Linear(size, name="out")(out)
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention of one set of tokens over another."""
+
+    heads: int
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "... S D"], other: Float[Array, "... R D"]
+    ) -> Float[Array, "... S D"]:
+        size = x.shape[-1]
+        # Xavier's of one [D, 3D] matrix, as where a single projection makes all three.
+        init = nn.initializers.variance_scaling(0.5, "fan_in", "uniform")
+        q = Linear(size, kernel_init=init, name="query")(x)
+        k, v = jnp.split(Linear(2 * size, kernel_init=init, name="key_value")(other), 2, axis=-1)
+        return Linear(size, name="out")(_attend(q, k, v, self.heads))
+
+
+def _attend(q, k, v, heads: int, valid=None, dropout=None):
+    """Tokens [..., S, D] of projected queries, keys and values."""
+    shape, size = q.shape, q.shape[-1] // heads
+    q, k, v = (part.reshape(*part.shape[:-1], heads, size) for part in (q, k, v))
+    score = jnp.einsum("...qhd,...khd->...hqk", q, k) / size**0.5
+    if valid is not None:
+        score = jnp.where(valid[..., None, None, :], score, VERY_NEGATIVE)
+    weight = Dropout()(jax.nn.softmax(score, axis=-1), dropout)
+    return jnp.einsum("...hqk,...khd->...qhd", weight, v).reshape(shape)
 
 
 class TransformerLayer(nn.Module):

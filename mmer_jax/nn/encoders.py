@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from mmer_jax.nn.layers import Dropout, Linear
 from mmer_jax.nn.recurrence import lstm
 
-WIDTHS = (3, 4, 5)  # of the TextCNN's convolutions
+WIDTHS = (3, 4, 5)  # of the TextCNN's convolutions, in rising order
 VERY_NEGATIVE = -1e30  # for masking; finite, so that gradients stay finite
 
 
@@ -69,29 +69,31 @@ class LSTMEncoder(nn.Module):
 
 
 class TextCNN(nn.Module):
-    """Convolutions over time of widths 3, 4, 5, ReLU, max over time, dropout, Linear, ReLU.
+    """Convolutions over time of some widths, ReLU, max over time, dropout, Linear, ReLU.
 
     A sequence shorter than a width is convolved once, with zeros after its end.
     """
 
     size: int
     channels: int = 128
+    widths: tuple[int, ...] = WIDTHS
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "B T D"], lengths: Int[Array, " B"], dropout=None
     ) -> Float[Array, "B h"]:
-        x = jnp.pad(x, ((0, 0), (0, max(0, WIDTHS[-1] - x.shape[1])), (0, 0)))
+        widest = self.widths[-1]
+        x = jnp.pad(x, ((0, 0), (0, max(0, widest - x.shape[1])), (0, 0)))
         batch, steps, dim = x.shape
         inside = jnp.arange(steps)[None] < lengths[:, None]
         # Utterances stand end to end, and a tap of a convolution is a product with the rows so many
         # steps on: a view, no copy, and under vmap no grouped convolution. Positions at which a
         # window would reach into the next utterance are left out below.
         flat = jnp.where(inside[..., None], x, 0.0).reshape(batch * steps, dim)
-        flat = jnp.pad(flat, ((0, WIDTHS[-1] - 1), (0, 0)))
-        out = jnp.concatenate([self._convolve(flat, width) for width in WIDTHS], axis=-1)
+        flat = jnp.pad(flat, ((0, widest - 1), (0, 0)))
+        out = jnp.concatenate([self._convolve(flat, width) for width in self.widths], axis=-1)
         out = out.reshape(batch, steps, -1)
-        widths = jnp.repeat(jnp.array(WIDTHS), self.channels)
+        widths = jnp.repeat(jnp.array(self.widths), self.channels)
         last_start = jnp.maximum(lengths[:, None] - widths[None], 0)
         inside = jnp.arange(steps)[None, :, None] <= last_start[:, None, :]
         pooled = nn.relu(jnp.max(jnp.where(inside, out, VERY_NEGATIVE), axis=1))
@@ -99,12 +101,12 @@ class TextCNN(nn.Module):
         return nn.relu(Linear(self.size, name="out")(pooled))
 
     def _convolve(self, flat, width: int):
-        """One convolution over rows [n + 4, D] -> [n, channels]."""
+        """One convolution over rows [n + widest - 1, D] -> [n, channels]."""
         init = nn.initializers.variance_scaling(2.0, "fan_in", "normal", in_axis=(0, 1), out_axis=2)
         shape = (width, flat.shape[-1], self.channels)
         kernel = self.param(f"conv{width}_kernel", init, shape)
         bias = self.param(f"conv{width}_bias", nn.initializers.zeros, (self.channels,))
-        n = flat.shape[0] - (WIDTHS[-1] - 1)
+        n = flat.shape[0] - (self.widths[-1] - 1)
         return sum(flat[tap : tap + n] @ kernel[tap] for tap in range(width)) + bias[None]
 
 

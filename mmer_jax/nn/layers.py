@@ -1,4 +1,4 @@
-"""Layers of every network here: Linear with the papers' initialisation, and Dropout."""
+"""Layers of every network here: Linear with the papers' initialisations, Dropout, BatchNorm."""
 
 from collections.abc import Callable
 
@@ -9,6 +9,8 @@ from jaxtyping import Array, Float
 
 # Kaiming normal (fan in), as in the released training code.
 kaiming = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+# PyTorch's default, which HARDY-MER leaves as it is: uniform within ± 1/√(fan in).
+torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def merge_rows(x: Array, inner: int = 1) -> tuple[Array, Callable[[Array], Array]]:

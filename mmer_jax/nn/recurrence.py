@@ -1,4 +1,4 @@
-"""The LSTM's recurrence, with a gradient that leaves as little as possible inside the loop.
+"""Recurrences of LSTM and GRU, with gradients that leave as little as possible inside the loop.
 
 What a step must wait for is one small matrix product and the gates. All else is done for all steps
 at once: the input projection (by the caller) before the loop, the weight gradient after the
@@ -70,3 +70,61 @@ def _shifted(states: Float[Array, "T B h"]) -> Float[Array, "T B h"]:
 
 
 lstm.defvjp(_forward, _backward)
+
+
+@jax.custom_vjp
+def gru(
+    projected: Float[Array, "T B g"],
+    w_hidden: Float[Array, "h g"],
+    b_hidden: Float[Array, " g"],
+    counts: Float[Array, "T B"],
+) -> Float[Array, "T B h"]:
+    """Hidden states of a GRU that starts from zeros; its reset gate scales W_h h + b_h.
+
+    Args:
+      projected: what inputs and their biases contribute to the gates r, z, n; g = 3h.
+      w_hidden, b_hidden: what the previous hidden state contributes.
+      counts: 1, or 0 for a step that leaves the state as it finds it, wherever it stands.
+    """
+    return _gru_forward(projected, w_hidden, b_hidden, counts)[0]
+
+
+def _gru_forward(projected, w_hidden, b_hidden, counts):
+    def step(hidden, inputs):
+        x, count = inputs
+        r_x, z_x, n_x = jnp.split(x, 3, axis=-1)
+        r_h, z_h, n_h = jnp.split(hidden @ w_hidden + b_hidden[None], 3, axis=-1)
+        r, z = jax.nn.sigmoid(r_x + r_h), jax.nn.sigmoid(z_x + z_h)
+        n = jnp.tanh(n_x + r * n_h)
+        hidden = jnp.where(count[:, None] > 0, (1 - z) * n + z * hidden, hidden)
+        return hidden, (hidden, r, z, n, n_h)
+
+    zeros = jnp.zeros((projected.shape[1], w_hidden.shape[0]), projected.dtype)
+    _, (hidden, *rest) = jax.lax.scan(step, zeros, (projected, counts))
+    return hidden, (w_hidden, counts, hidden, *rest)
+
+
+def _gru_backward(residuals, d_output):
+    w_hidden, counts, hidden, *gates = residuals
+    transposed = w_hidden.T
+
+    def step(d_hidden, inputs):
+        d_out, count, before, r, z, n, n_h = inputs
+        d_hidden += d_out
+        d_new = jnp.where(count[:, None] > 0, d_hidden, 0.0)
+        d_n = d_new * (1 - z) * (1 - n**2)
+        d_r = d_n * n_h * r * (1 - r)
+        d_z = d_new * (before - n) * z * (1 - z)
+        d_h = jnp.concatenate([d_r, d_z, d_n * r], axis=-1)
+        kept = jnp.where(count[:, None] > 0, d_hidden * z, d_hidden)
+        return kept + d_h @ transposed, (jnp.concatenate([d_r, d_z, d_n], axis=-1), d_h)
+
+    before = _shifted(hidden)
+    inputs = (d_output, counts, before, *gates)
+    _, (d_x, d_h) = jax.lax.scan(step, jnp.zeros_like(hidden[0]), inputs, reverse=True)
+    size, width = w_hidden.shape
+    d_w = before.reshape(-1, size).T @ d_h.reshape(-1, width)
+    return d_x, d_w, d_h.sum(axis=(0, 1)), jnp.zeros_like(counts)
+
+
+gru.defvjp(_gru_forward, _gru_backward)

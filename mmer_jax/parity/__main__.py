@@ -13,7 +13,7 @@ import jax
 
 from mmer_jax import cli
 from mmer_jax.errors import UserError
-from mmer_jax.parity import models, parts, reference, retrieval
+from mmer_jax.parity import ei2, hardy, models, parts, reference, retrieval
 
 COMPARISONS = {
     "cmd": parts.compare_cmd,
@@ -25,6 +25,10 @@ COMPARISONS = {
     "mmin": models.compare_mmin,
     "ifmmin": models.compare_ifmmin,
     "ramer_retrieval": retrieval.compare_ramer_retrieval,
+    "hardy_student": hardy.compare_student,
+    "hardy_teacher": hardy.compare_teacher,
+    "hardy_retrieval": hardy.compare_retrieval,
+    "ei2": ei2.compare_ei2,
 }
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmer_jax.config import base, stage
-from mmer_jax.data.corpus import CorpusSpec, Modality
+from mmer_jax.data.corpus import CorpusSpec, Modality, Task
 from mmer_jax.interop import torch_layout
 from mmer_jax.methods.encoding import flatten
 from mmer_jax.methods.ifmmin import IFMMIN
@@ -16,8 +16,8 @@ from mmer_jax.methods.mmin import MMIN
 from mmer_jax.methods.stage import Batch, Params
 from mmer_jax.methods.utt_fusion import UttFusion
 from mmer_jax.methods.utt_shared import UttShared
-from mmer_jax.optimizer import make_optimizer
-from mmer_jax.parity.reference import TOLERANCE, Difference, difference, group
+from mmer_jax.parity.reference import Difference, difference, group
+from mmer_jax.parity.training import compare_training
 
 ORDER = ("audio", "text", "visual")  # of our modality axis in these files
 ALL_PATTERNS = ("a", "v", "t", "av", "at", "tv")  # rows of output/logits_all_patterns
@@ -41,7 +41,7 @@ def _config(meta, arrays):
         shape = arrays[f"input/{name}"].shape
         modalities.append(Modality(name, shape[-1], shape[1] if len(shape) == 3 else 0))
     classes = tuple(str(c) for c in range(meta["num_classes"]))
-    return config, CorpusSpec(tuple(modalities), classes)
+    return config, CorpusSpec(tuple(modalities), (Task("label", classes),))
 
 
 def _batch(spec: CorpusSpec, arrays, available: np.ndarray) -> Batch:
@@ -52,9 +52,11 @@ def _batch(spec: CorpusSpec, arrays, available: np.ndarray) -> Batch:
             m.name: jnp.full(n, m.max_steps, jnp.int32) for m in spec.modalities if m.is_sequence
         },
         present=jnp.ones((n, len(spec.names)), bool),
-        labels=jnp.asarray(arrays["input/label"], jnp.int32),
+        labels=jnp.asarray(arrays["input/label"], jnp.int32)[:, None],
         weights=jnp.ones(n),
+        turns=jnp.ones((n, 1), bool),
         available=jnp.asarray(available),
+        patterns=None,
         noisy=None,
         frozen={},
         constants={},
@@ -69,37 +71,15 @@ def _networks(arrays, prefix: str) -> Params:
 def _compare_training(
     model, meta, arrays, batch: Batch, hyper, names: Mapping[str, str]
 ) -> Iterator[Difference]:
-    """Loss terms, the loss before every step and the parameters after the last step."""
-    params = _networks(arrays, "param")
-    setup = meta["optimizer"]
-    optimizer = make_optimizer(
-        b1=setup["b1"],
-        weight_decay=setup["weight_decay_l2"],
-        clip=setup["clip_norm_per_network"],
+    return compare_training(
+        model,
+        meta,
+        arrays,
+        batch,
+        lambda prefix: _networks(arrays, prefix),
+        hyper={"dropout": 0.0, "encoder_dropout": 0.0, **hyper},
+        names={"task": "ce", **names},
     )
-    names = {"task": "ce", **names}
-    hyper = {"dropout": 0.0, "encoder_dropout": 0.0, **hyper}
-    hyper = {name: jnp.asarray(float(value)) for name, value in hyper.items()}
-    state = optimizer.init(params)
-    step_fn = jax.jit(
-        lambda params: jax.value_and_grad(model.loss, has_aux=True)(
-            params, batch, jax.random.key(0), hyper
-        )
-    )
-    for step in range(meta["steps"]):
-        (total, terms), gradients = step_fn(params)
-        if step == 0:
-            for name, ours in (terms | {"total": total}).items():
-                key = f"loss/{names.get(name, name)}"
-                yield difference(key, ours, arrays[key])
-        yield difference(f"loss_curve/{step}", total, arrays[f"loss_curve/{step}"])
-        direction, state = optimizer.update(gradients, state, params)
-        params = jax.tree.map(lambda p, d: p - setup["lr"] * d, params, direction)
-    after = torch_layout.networks(group(arrays, f"param_after_{meta['steps']}_steps"))
-    for network, reference in after.items():
-        worst = jax.tree.map(lambda a, b: float(np.max(np.abs(a - b))), params[network], reference)
-        largest = float(np.max(jax.tree.leaves(worst)))  # unlike max(), keeps a NaN
-        yield Difference(f"param_after_{meta['steps']}_steps/{network}", largest, TOLERANCE)
 
 
 def compare_utt_fusion(meta, arrays) -> Iterator[Difference]:

@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mmer_jax.config import base, stage
-from mmer_jax.data.corpus import CorpusSpec, Modality
+from mmer_jax.data.corpus import CorpusSpec, Modality, Task
 from mmer_jax.methods.ramer import RAMER
 from mmer_jax.methods.stage import OTHER, Batch
 from mmer_jax.parity.reference import Difference, difference
@@ -45,7 +45,9 @@ def _model(meta, letters, size: int) -> RAMER:
     config.quirks.drop_first = meta["drop_first"]
     config.quirks.normalize_query = meta["normalize_query"]
     config.stages.ramer = stage(refresh_epochs=0)
-    return RAMER(config, CorpusSpec(tuple(Modality(m, size) for m in letters), ("0", "1")))
+    return RAMER(
+        config, CorpusSpec(tuple(Modality(m, size) for m in letters), (Task("label", ("0", "1")),))
+    )
 
 
 def _batch(hidden, database, available: np.ndarray) -> Batch:
@@ -55,9 +57,11 @@ def _batch(hidden, database, available: np.ndarray) -> Batch:
         features={},
         lengths={},
         present=jnp.ones((n, n_modalities), bool),
-        labels=jnp.zeros(n, jnp.int32),
+        labels=jnp.zeros((n, 1), jnp.int32),
         weights=jnp.ones(n),
+        turns=jnp.ones((n, 1), bool),
         available=jnp.broadcast_to(available[:, None], (len(available), n, n_modalities)),
+        patterns=None,
         noisy=None,
         frozen={"hidden": hidden},
         constants={

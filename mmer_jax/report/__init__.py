@@ -28,7 +28,7 @@ def write_report(
     """Write report.md, report.html (self-contained) and figures/ into `out`.
 
     Runs on the same data (dataset, label, modalities, splits) stand side by side; other runs get a
-    part of the report of their own.
+    part of the report of their own. So do the tasks of a run that has several.
 
     Args:
       out: made where it does not exist; an earlier report in it is replaced.

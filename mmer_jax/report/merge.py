@@ -1,10 +1,11 @@
 """Which runs may stand side by side: same data, same splits, same masks."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 from mmer_jax.errors import UserError, shorten
-from mmer_jax.report.runs import Run
+from mmer_jax.report.runs import Run, by_task
 
 KFOLD = ("data.kfold", "data.kfold_by", "data.kfold_seed")  # what decides the rows of a fold
 
@@ -27,6 +28,10 @@ class Group:
     def classes(self) -> list[str]:
         return next(iter(self.runs.values())).classes
 
+    @property
+    def outputs(self) -> str:
+        return next(iter(self.runs.values())).outputs
+
     def title(self) -> str:
         """'ifmmin, mmin on iemocap: test scores, 10 folds × 2 seeds'."""
         sizes = {name: trials_text(run) for name, run in self.runs.items()}
@@ -48,16 +53,16 @@ def plural(n: int, noun: str) -> str:
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Runs by (dataset, label, modalities, splits), in the order given.
+    """Runs by (dataset, label, modalities, splits), in the order given, task by task.
 
     Raises:
       UserError: two runs of a group differ in their data, folds, masks or conditions.
     """
     groups: dict[tuple, list[Run]] = {}
-    for run in runs:
+    for run in itertools.chain.from_iterable(map(by_task, runs)):
         key = (
             run.corpus["name"],
-            run.config["data.label"],
+            run.label,
             tuple(run.corpus["modalities"]),
             run.config["data.splits"],
         )
@@ -97,8 +102,10 @@ def _check_comparable(one: Run, other: Run) -> None:
 
 
 def _data(one: Run, other: Run) -> str | None:
-    for name in ("fingerprint", "classes"):
-        a, b = one.corpus[name], other.corpus[name]
+    for name, a, b in (
+        ("fingerprint", one.corpus["fingerprint"], other.corpus["fingerprint"]),
+        ("classes", one.classes or one.tasks, other.classes or other.tasks),
+    ):
         if a != b:
             return f"corpus {name} {a!r} in the first, {b!r} in the second"
     return None

@@ -12,9 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from mmer_jax import pairs
 from mmer_jax.errors import UserError
+from mmer_jax.metrics import JOINT
+from mmer_jax.pairs import Pairs
 from mmer_jax.report.scores import Scores, collect
 from mmer_jax.report.sweep import SweepPoint, read_sweep
+from mmer_jax.report.tasks import of_task, together
 from mmer_jax.results import FIELDS, Result, read_results
 
 # Protocols whose conditions end in a number, and how they are written.
@@ -43,28 +47,53 @@ class Invariants:
 class Run:
     """What a workdir holds of a finished (or interrupted) run.
 
+    A run with several tasks has their joint score; `by_task` leads to each one's.
+
     Attributes:
+      tasks: label column -> classes; none where it is real-valued.
       epochs: lines of metrics.jsonl, of the chosen point alone after a sweep.
       sweep: the points of sweep.csv; empty without a sweep.
+      pairs: of two tasks which classes go together.
     """
 
     workdir: Path
     config: dict
     corpus: dict
+    tasks: dict[str, list[str]]
     masks: dict
     results: list[Result]
     scores: Scores
     epochs: list[dict]
     sweep: list[SweepPoint]
     invariants: Invariants | None
+    pairs: Pairs | None
 
     @property
     def method(self) -> str:
         return self.results[0].method
 
     @property
+    def label(self) -> str:
+        return " & ".join(self.tasks)
+
+    @property
     def classes(self) -> list[str]:
-        return list(self.corpus["classes"])
+        """Of the only task."""
+        return next(iter(self.tasks.values())) if len(self.tasks) == 1 else []
+
+    @property
+    def outputs(self) -> str:
+        """What is predicted, for the reader."""
+        if len(self.tasks) == 1:
+            return ", ".join(self.classes) or "real-valued"
+        return "; ".join(f"{name}: {', '.join(found)}" for name, found in self.tasks.items())
+
+    @property
+    def selected_by(self) -> str:
+        """The validation score that chooses epochs (mmer_jax.metrics.score)."""
+        if len(self.tasks) > 1:
+            return JOINT
+        return "UA" if self.classes else "−MAE"
 
 
 def load_run(workdir: Path, *, own: bool = False) -> Run:
@@ -83,17 +112,53 @@ def load_run(workdir: Path, *, own: bool = False) -> Run:
         results = _read_results(workdir / "results.csv")
         sweep = read_sweep(workdir / "sweep.csv")
         evaluated = _read_evaluated(workdir / "evaluated.json")
+        tasks = _tasks(config, workdir / "config.json")
         return Run(
             workdir=workdir,
             config=config["config"],
             corpus=config["corpus"],
+            tasks=tasks,
             masks=evaluated["masks"],
             results=results,
-            scores=collect(results),
+            scores=collect(together(results) if len(tasks) > 1 else results),
             epochs=_read_epochs(workdir / "metrics.jsonl", set(evaluated["trials"])),
             sweep=sweep,
             invariants=_read_invariants(workdir / "invariants.npz"),
+            pairs=pairs.read(workdir / pairs.FILE) if len(tasks) == 2 else None,
         )
+
+
+def by_task(run: Run) -> list[Run]:
+    """Of several tasks one run for each, with its scores alone, then the run itself."""
+    if len(run.tasks) == 1:
+        return [run]
+    views: list[Run] = []
+    for name, classes in run.tasks.items():
+        mine = of_task(run.results, name)
+        views.append(
+            dataclasses.replace(
+                run,
+                tasks={name: classes},
+                results=mine,
+                scores=collect(mine),
+                epochs=[],
+                sweep=[],
+                invariants=run.invariants if not views else None,
+                pairs=None,
+            )
+        )
+    joint = dataclasses.replace(run, results=together(run.results), invariants=None)
+    return [*views, joint]
+
+
+def _tasks(found: dict, path: Path) -> dict[str, list[str]]:
+    """Label column -> classes, of config.json."""
+    if "tasks" in found["corpus"]:
+        return {name: list(classes) for name, classes in found["corpus"]["tasks"].items()}
+    if "classes" not in found["corpus"]:
+        raise UserError(f"{path} lacks classes; it was not written by mmer_jax.main")
+    columns = found["config"].get("data.labels") or [found["config"]["data.label"]]
+    return {columns[0]: list(found["corpus"]["classes"])}
 
 
 @contextlib.contextmanager
@@ -122,9 +187,7 @@ def _read_config(path: Path) -> dict:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         missing = [k for k in ("method", "data.label", "data.splits") if k not in found["config"]]
-        missing += [
-            k for k in ("name", "fingerprint", "modalities", "classes") if k not in found["corpus"]
-        ]
+        missing += [k for k in ("name", "fingerprint", "modalities") if k not in found["corpus"]]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} is not a config.json of mmer_jax ({type(error).__name__}: {error}); give the "

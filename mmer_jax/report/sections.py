@@ -7,6 +7,7 @@ from mmer_jax.report.curves import RATE_PROTOCOLS
 from mmer_jax.report.document import Document, escape
 from mmer_jax.report.figures.confusion import confusion_matrices, shows_counts
 from mmer_jax.report.figures.curves import noise_curves, rate_curves
+from mmer_jax.report.figures.pairs import pair_circles
 from mmer_jax.report.figures.projection import MAX_POINTS, projection
 from mmer_jax.report.figures.recall import class_recalls
 from mmer_jax.report.figures.sweep import sweep_scores, swept_keys
@@ -53,6 +54,7 @@ class GroupSections:
         self.noise()
         self.significance()
         self.confusion()
+        self.pairs()
         self.sweeps()
         self.training()
         self.projections()
@@ -145,6 +147,19 @@ class GroupSections:
         caption = "Recall per class under every condition, mean ± standard deviation over trials."
         self._figure("class_recall", class_recalls(counted, classes), caption)
 
+    def pairs(self) -> None:
+        found = {n: run.pairs for n, run in self.group.runs.items() if run.pairs}
+        for name, pairs in found.items():
+            self._heading(f"{pairs.names[0]} × {pairs.names[1]}")
+            caption = (
+                f"{escape(name)}: which classes go together, in the labels of the data set and in "
+                "the predictions of test utterances under full modality, summed over "
+                f"{plural(len(self.methods[name].trials()), 'trial')}. Areas are shares of a "
+                "panel. Cramér's V is 0 where the tasks have nothing to do with each other, 1 "
+                "where one says all of the other."
+            )
+            self._figure(f"pairs-{name}", pair_circles(pairs), caption)
+
     # ---- training ----
 
     def sweeps(self) -> None:
@@ -152,13 +167,13 @@ class GroupSections:
             if not run.sweep:
                 continue
             self._heading(f"Sweep of {name}")
-            self._tables([tables.sweep_table(run.sweep, self._validation_metric())])
+            self._tables([tables.sweep_table(run.sweep, run.selected_by)])
             self.document.paragraph(
                 "Best validation score of each trial, mean ± standard deviation. The chosen point "
                 "is the one that is scored on the test split."
             )
             if swept_keys(run.sweep):
-                drawing = sweep_scores(run.sweep, self._validation_metric())
+                drawing = sweep_scores(run.sweep, run.selected_by)
                 caption = (
                     f"{escape(name)}: validation score over each swept value, mean ± standard "
                     "deviation over trials; the star is the chosen point."
@@ -172,7 +187,7 @@ class GroupSections:
         for name, run in logged.items():
             of = "the chosen point's trials" if run.sweep else "trials"
             caption = f"{escape(name)}: mean over {of}, the band is from lowest to highest."
-            drawing = training_curves(run.epochs, self._validation_metric())
+            drawing = training_curves(run.epochs, run.selected_by)
             self._figure(f"training-{name}", drawing, caption)
 
     def projections(self) -> None:
@@ -193,7 +208,7 @@ class GroupSections:
         facts = {
             "dataset": self.group.dataset,
             "label": self.group.label,
-            "classes": ", ".join(self.group.classes) or "real-valued",
+            "classes": self.group.outputs,
             "modalities": ", ".join(self.group.modalities),
             "splits": self.group.splits,
         }
@@ -214,10 +229,6 @@ class GroupSections:
     def _curve_metrics(self, protocol: str) -> list[str]:
         found = [m for scores in self.methods.values() for m in scores.metrics(protocol)]
         return curve_metrics(found)
-
-    def _validation_metric(self) -> str:
-        """What chooses an epoch (mmer_jax.metrics.score)."""
-        return "UA" if self.group.classes else "−MAE"
 
     def _band(self) -> str:
         sizes = {f"{name}: {trials_text(run)}" for name, run in self.group.runs.items()}

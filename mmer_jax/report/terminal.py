@@ -7,6 +7,7 @@ from rich.table import Table
 from mmer_jax.report import tables
 from mmer_jax.report.merge import plural
 from mmer_jax.report.scores import Condition, collect
+from mmer_jax.report.tasks import overview
 from mmer_jax.results import Result
 
 # Protocols, with a line between them.
@@ -26,7 +27,7 @@ def terminal_table(results: Sequence[Result]) -> Table:
 
     A rate's row is named by the nominal rate with the effective one in brackets.
     """
-    scores = collect(results)
+    scores = collect(overview(results))
     methods = {results[0].method: scores}
     sections = [tables.condition_rows(methods, *protocols) for protocols in SECTIONS]
     rows = [condition for section in sections for condition in section]

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mmer_jax.metrics import JOINT
+
 AS_THEY_ARE = ("MAE", "−MAE", "pearson")
 LOWER_IS_BETTER = ("MAE",)
-CURVE_METRICS = ("WA", "UA", "MAE", "pearson")  # what figures and significance tests show
+CURVE_METRICS = ("WA", "UA", "MAE", "pearson", JOINT)  # what figures and significance tests show
 
 
 def factor(metric: str) -> float:

@@ -68,8 +68,8 @@ def test_synthetic_modalities_are_complementary_and_correlated():
 
     def accuracy(*names):
         both = np.concatenate([x[name] for name in names], axis=1)
-        model = LogisticRegression(max_iter=500).fit(both[train], corpus.labels[train])
-        return model.score(both[test], corpus.labels[test])
+        model = LogisticRegression(max_iter=500).fit(both[train], corpus.labels[train, 0])
+        return model.score(both[test], corpus.labels[test, 0])
 
     single = {name: accuracy(name) for name in x}
     together = accuracy(*x)

@@ -44,7 +44,7 @@ def test_rows_keep_their_order_and_are_padded_with_zeros(root):
         np.testing.assert_array_equal(features["text"][i, : lengths[row]], own)
         assert not features["text"][i, lengths[row] :].any()
     assert features["text"].dtype == np.float16
-    assert corpus.spec.classes == ("glad", "sad") and corpus.spec.names == MODALITIES
+    assert corpus.spec.tasks[0].classes == ("glad", "sad") and corpus.spec.names == MODALITIES
 
 
 def test_missing_feature_file_names_it_and_what_there_is(root):
@@ -142,7 +142,7 @@ def test_not_utf8_is_an_error_of_ours(root):
 
 def test_real_valued_labels_are_recognised(root):
     corpus = read(root, label="score")
-    assert corpus.spec.classes == () and corpus.labels.dtype == np.float32
+    assert not corpus.spec.is_classification and corpus.labels.dtype == np.float32
 
 
 def test_parse_labels():

@@ -35,7 +35,7 @@ def test_import_gives_the_releases_folds_and_features(release, tmp_path):
     own = features["L/bert_large", corpus.ids[row]]
     np.testing.assert_array_equal(corpus.read(np.array([row]))["text"][0, : len(own)], own)
     assert (
-        corpus.spec.classes[corpus.labels[row]]
+        corpus.spec.tasks[0].classes[corpus.labels[row, 0]]
         == ("angry", "happy", "neutral", "sad")[label[corpus.ids[row]]]
     )
 

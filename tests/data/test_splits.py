@@ -70,7 +70,7 @@ def test_unlabelled_utterances_are_in_no_fold(corpus):
 
 def test_a_class_absent_from_training_is_named(corpus):
     labels = corpus.labels.copy()
-    labels[(labels == 2) & (corpus.columns["session"] != "1")] = 0
+    labels[(labels[:, 0] == 2) & (corpus.columns["session"] != "1")] = 0
     with pytest.raises(UserError, match="fold 0 .* no training utterance of class neutral"):
         make_folds(dataclasses.replace(corpus, labels=labels), "session")
 

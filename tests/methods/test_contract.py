@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import one_batch, shrunk, trial_data
+from helpers import all_rows, one_batch, shrunk, tables, trial_data
 
-from configs import augmentation, ifmmin, mmin, nmer, ramer
+from configs import augmentation, hardy, ifmmin, mmin, nmer, ramer
 from mmer_jax.data.feed import Feed
 from mmer_jax.data.missing import missing_patterns
 from mmer_jax.data.noise import corruption
 from mmer_jax.data.synthetic import make_synthetic
+from mmer_jax.data.units import make_grouping
 from mmer_jax.mesh import make_mesh
 from mmer_jax.methods import make_stages
 from mmer_jax.methods.stage import Batch, Stage
@@ -25,6 +26,7 @@ METHODS = {
     "ifmmin": ifmmin,
     "nmer": nmer,
     "ramer": ramer,
+    "hardy": hardy,
 }
 
 
@@ -41,18 +43,27 @@ class Case(NamedTuple):
 
 @pytest.fixture(scope="module", params=METHODS)
 def case(request):
-    corpus = make_synthetic(n_utterances=60)
+    vectors = {"vector_dims": (7, 5, 6), "sequence_dims": ()} if request.param == "hardy" else {}
+    corpus = make_synthetic(n_utterances=60, **vectors)
     config = shrunk(METHODS[request.param].get_config())
-    first, stage = make_stages(config, corpus.spec)
+    *before, stage = make_stages(config, corpus.spec)
     mesh = make_mesh(1, 32, n_devices=1)
     feed = Feed(corpus, mesh, placement="device", memory_budget=0)
-    data = trial_data(corpus, 1)
-    earlier = {first.name: Programs(first, corpus.spec, mesh).init(data.key, {}).params}
-    known = [(feed, np.arange(32).reshape(1, 1, 32))]
-    programs = Programs(stage, corpus.spec, mesh)
-    data = programs.prepare(earlier, data, feed, 32, len(corpus), known)
+    data, earlier = trial_data(corpus, 1), {}
+    for first in before:
+        earlier[first.name] = Programs(first, corpus.spec, mesh).init(data.key, earlier).params
+    known = [(feed, tables(np.arange(32).reshape(1, 1, 32)))]
+    data = Programs(stage, corpus.spec, mesh).prepare(
+        earlier,
+        data,
+        feed,
+        all_rows(corpus, 1, stage.unit),
+        np.ones((1, len(corpus)), bool),
+        known,
+    )
     params = stage.init(jax.random.key(1), jax.tree.map(lambda x: x[0], earlier))
-    batch = one_batch(corpus, data, corruption(config))
+    grouping = make_grouping(corpus, stage.unit) if stage.unit == "dialogue" else None
+    batch = one_batch(corpus, data, corruption(config), grouping)
     hyper = {k: jnp.float32(v) for k, v in stage.hyper.items()}
     hyper |= {"dropout": jnp.float32(0), "encoder_dropout": jnp.float32(0)}
 
@@ -69,16 +80,16 @@ def case(request):
     )
 
 
+def under(batch, which):
+    """The batch under some of its patterns, as masks of the utterances."""
+    return batch._replace(available=batch.available[which], patterns=None)
+
+
 def test_all_patterns_equal_the_average_of_one_pattern_losses(case):
     if case.name in ("nmer", "ramer"):
         pytest.skip("their batch normalisation (and NMER's latent noise) is over all patterns")
     together, gradient = case.gradient_of(case.params, case.batch)
-    singles = [
-        case.gradient_of(
-            case.params, case.batch._replace(available=case.batch.available[k : k + 1])
-        )
-        for k in range(6)
-    ]
+    singles = [case.gradient_of(case.params, under(case.batch, slice(k, k + 1))) for k in range(6)]
     np.testing.assert_allclose(together, np.mean([s for s, _ in singles]), rtol=1e-6)
     mean = jax.tree.map(lambda *g: sum(g) / 6, *[g for _, g in singles])
     jax.tree.map(
@@ -98,7 +109,7 @@ def test_padding_rows_do_not_enter_the_loss(case):
 
 def test_a_pattern_does_not_depend_on_the_patterns_beside_it(case):
     logits = case.predict(case.params, case.batch)
-    flipped = case.batch._replace(available=case.batch.available[::-1])
+    flipped = under(case.batch, slice(None, None, -1))
     np.testing.assert_allclose(
         logits[::-1], case.predict(case.params, flipped), rtol=1e-4, atol=1e-4
     )
@@ -118,6 +129,7 @@ def test_an_utterance_does_not_depend_on_its_batch(case):
         present=turned(batch.present),
         labels=turned(batch.labels),
         weights=turned(batch.weights),
+        turns=batch.turns[::-1, ::-1],
         available=batch.available[:, ::-1],
         noisy=jax.tree.map(turned, batch.noisy),
         frozen=jax.tree.map(turned, batch.frozen),
@@ -134,7 +146,7 @@ def test_an_utterance_does_not_depend_on_its_batch(case):
 def test_gradients_are_finite(case, what):
     batch = case.batch
     if what == "one row":
-        batch = batch._replace(weights=jnp.zeros(30).at[4].set(1.0))
+        batch = batch._replace(weights=jnp.zeros_like(batch.weights).at[4].set(1.0))
     elif what == "nothing left":
         batch = batch._replace(available=jnp.zeros_like(batch.available))
     else:
@@ -150,7 +162,7 @@ def test_gradients_are_finite(case, what):
         lengths = {name: jnp.ones_like(length) for name, length in batch.lengths.items()}
         batch = batch._replace(lengths=lengths)
     for k in (slice(None), *(slice(k, k + 1) for k in range(6))):  # all patterns, and each alone
-        loss, gradient = case.gradient_of(case.params, batch._replace(available=batch.available[k]))
+        loss, gradient = case.gradient_of(case.params, under(batch, k))
         assert np.isfinite(loss)
         assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
 
@@ -170,7 +182,8 @@ def test_noise_stands_in_for_what_a_pattern_takes_away(case):
     """Given noisy features a method's prediction follows them where something is taken away."""
     batch = case.batch._replace(noisy=case.batch.features)
     logits = case.predict(case.params, batch)
-    everything = batch._replace(available=jnp.broadcast_to(batch.present, (6, 30, 3)))
+    everything = jnp.broadcast_to(batch.present, batch.available.shape)
+    everything = batch._replace(available=everything, patterns=None)
     full = case.predict(case.params, everything)
     # Noise that leaves all of the signal: every pattern equals full modality.
     np.testing.assert_allclose(logits[:, 1:], full[:, 1:], rtol=1e-3, atol=1e-3)
@@ -185,6 +198,6 @@ def test_the_encoders_run_once_whatever_the_number_of_patterns(case):
         return case.predict.lower(case.params, batch).compile().cost_analysis()["flops"]
 
     batch = jax.tree.map(lambda x: x, case.batch)
-    one, six = flops(batch._replace(available=batch.available[:1])), flops(batch)
+    one, six = flops(under(batch, slice(1))), flops(batch)
     encoders = 1 if case.batch.noisy is None else 2
     assert six - one < 5 * one and six < one * (3 if encoders == 2 else 4)

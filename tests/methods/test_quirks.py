@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import one_batch, shrunk, trial_data
+from helpers import all_rows, one_batch, shrunk, trial_data
 
 from configs import mmin, nmer, utt_fusion
 from mmer_jax.data.feed import Feed
@@ -28,7 +28,9 @@ def last_stage(corpus, config):
     data, earlier = trial_data(corpus, 1), {}
     for first in before:
         earlier[first.name] = Programs(first, corpus.spec, mesh).init(data.key, earlier).params
-    data = Programs(stage, corpus.spec, mesh).prepare(earlier, data, feed, 32, len(corpus))
+    data = Programs(stage, corpus.spec, mesh).prepare(
+        earlier, data, feed, all_rows(corpus, 1), np.ones((1, len(corpus)), bool)
+    )
     params = stage.init(jax.random.key(1), jax.tree.map(lambda x: x[0], earlier))
     hyper = {k: jnp.float32(v) for k, v in stage.hyper.items()}
     hyper |= {"dropout": jnp.float32(0), "encoder_dropout": jnp.float32(0)}
@@ -44,6 +46,7 @@ def half(batch):
         present=batch.present[:15],
         labels=batch.labels[:15],
         weights=batch.weights[:15],
+        turns=batch.turns[:15],
         available=batch.available[:, :15],
     )
 
