@@ -85,13 +85,14 @@ def hidden_of(model, features, lengths, present):
     """What the base model of a single member says of an utterance."""
     trained = model.trained
     mine = jax.tree.map(lambda x: jnp.asarray(x[0]), trained.weights)
-    zero = jnp.zeros(1, jnp.int32)
+    zero = jnp.zeros((1, 1), jnp.int32)
     trial = TrialData(
         **{k: mine[k] for k in ("mean", "std", "label_mean", "label_std", "clip")},
         key=None, rate=None, hyper={}, frozen={}, constants={},
     )  # fmt: skip
     resident = Resident(features, lengths, present, zero)
-    batch = make_batch(trained.spec, resident, trial, zero, zero, full_pattern(3))
+    one = jnp.ones((1, 1), bool)
+    batch = make_batch(trained.spec, resident, trial, zero, zero, one, full_pattern(3))
     return np.asarray(trained.stage.prepare(mine["earlier"], batch)["hidden"][0])
 
 

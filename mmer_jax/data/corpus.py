@@ -205,13 +205,14 @@ class Corpus:
     @property
     def has_label(self) -> np.ndarray:
         """[N, tasks] bool."""
-        labels = np.asarray(self.labels)
-        return labels >= 0 if self.spec.is_classification else np.isfinite(labels)
+        if self.spec.is_classification:
+            return self.labels >= 0
+        return np.isfinite(self.labels)
 
     @property
     def labelled(self) -> np.ndarray:
         """[N] bool: by any task."""
-        return self.has_label.any(axis=1)
+        return np.any(self.has_label, axis=1)
 
 
 def parse_tasks(

@@ -58,8 +58,10 @@ def make_folds(
         parts = SCHEMES[scheme](corpus)  # type: ignore[operator]
     folds = [
         Fold(
-            *(np.flatnonzero(part & corpus.labelled) for part in fold),
-            np.flatnonzero(fold[0] & ~corpus.labelled),
+            train=np.flatnonzero(fold[0] & corpus.labelled),
+            validation=np.flatnonzero(fold[1] & corpus.labelled),
+            test=np.flatnonzero(fold[2] & corpus.labelled),
+            context=np.flatnonzero(fold[0] & ~corpus.labelled),
         )
         for fold in parts
     ]

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import shrunk, trial_data
+from helpers import all_rows, shrunk, tables, trial_data
 
 from configs import ramer
-from mmer_jax.data.corpus import CorpusSpec, Modality
+from mmer_jax.data.corpus import CorpusSpec, Modality, Task
 from mmer_jax.data.feed import Feed
 from mmer_jax.data.synthetic import make_synthetic
 from mmer_jax.mesh import make_mesh
@@ -26,7 +26,7 @@ class Compiled:
     """The method on two modalities; what it computes of a batch compiled once."""
 
     def __init__(self, **overrides):
-        spec = CorpusSpec((Modality("a", 3), Modality("b", 3)), ("x", "y"))
+        spec = CorpusSpec((Modality("a", 3), Modality("b", 3)), (Task("label", ("x", "y")),))
         model = RAMER(shrunk(ramer.get_config(), **overrides), spec)
         self.relate = jax.jit(model.relate)
         self.slots = jax.jit(lambda batch: model.slots({}, batch))
@@ -62,9 +62,11 @@ def related(model, hidden, database, *, present=None, has=None, row=None, rows=N
         features={m: rng.normal(size=(n, 3)).astype(np.float32) for m in "ab"},
         lengths={},
         present=present,
-        labels=np.zeros(n, np.int32),
+        labels=np.zeros((n, 1), np.int32),
         weights=np.ones(n, np.float32),
+        turns=np.ones((n, 1), bool),
         available=patterns[:, None] & present[None],
+        patterns=None,
         noisy=None,
         frozen={"hidden": hidden.astype(np.float32)},
         constants={
@@ -210,7 +212,12 @@ def test_any_number_of_devices_finds_the_same():
         earlier = {first.name: Programs(first, corpus.spec, mesh).init(data.key, {}).params}
         train = np.stack([np.arange(0, 32).reshape(4, 8), np.arange(10, 42).reshape(4, 8)], axis=1)
         data = Programs(stage, corpus.spec, mesh).prepare(
-            earlier, data, feed, 8, len(corpus), [(feed, train)]
+            earlier,
+            data,
+            feed,
+            all_rows(corpus, 2, size=8),
+            np.ones((2, len(corpus)), bool),
+            [(feed, tables(train))],
         )
         found.append(data.frozen)
     np.testing.assert_array_equal(found[0]["neighbours"], found[1]["neighbours"])
