@@ -4,11 +4,12 @@ Writes the ensemble of a workdir to one file that runs without this package: a z
 
     program.bin   the prediction as StableHLO (`jax.export`), for CPU, CUDA and TPU
     weights.npz   its first argument: parameters and normalisation of all members
-    model.json    what it takes and gives: `modalities`, `classes`, `members`
+    model.json    what it takes and gives: `modalities`, `classes` (or `tasks`), `members`
 
 To run it takes jax, numpy and flatbuffers (by which jax reads programs): README, "Export".
 """
 
+import functools
 import io
 import json
 import re
@@ -21,11 +22,11 @@ import jax
 import jax.export  # not part of `import jax`
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int
 
 from mmer_jax import cli
 from mmer_jax.data.corpus import Modality, Task
 from mmer_jax.ensemble import ensemble_outputs
-from mmer_jax.errors import UserError
 from mmer_jax.nn.encoders import WIDTHS
 from mmer_jax.predict import add_ensemble_flags
 from mmer_jax.predictor import Predictor, load
@@ -41,25 +42,16 @@ def write(model: Predictor, path: str | Path) -> None:
     with any number of steps t ≥ 5 of its own; `lengths` maps sequences to int32 [b] ≥ 1;
     `present` is bool [b, M]. Features are those of the feature files, normalisation is inside;
     what stands where `present` is False or beyond a length never counts. Outputs are those of
-    `ensemble.ensemble_outputs`. Where the method reads dialogues, the b utterances are the turns of
-    one dialogue, in order.
+    `ensemble.ensemble_outputs`. Where the method reads dialogues or the turns before, the b
+    utterances are the turns of one dialogue, in order. One that reads who speaks takes `speakers`
+    as well, int32 [b]: any number for each voice, of at most as many voices as in training.
     """
-    if model.reads_speakers:
-        raise UserError(
-            "a model that reads the turns before an utterance cannot be exported: the file's "
-            "program takes utterances alone. Train with --config.model.history=0"
-        )
     leaves, structure = jax.tree_util.tree_flatten_with_path(model.trained.weights)
     weights = {"/".join(part.key for part in place): np.asarray(leaf) for place, leaf in leaves}
 
-    dialogues = model.trained.stage.unit == "dialogue"
-
-    def program(weights, features, lengths, present):
+    def program(weights, features, lengths, present, *speakers):
         nested = jax.tree_util.tree_unflatten(structure, list(weights[name] for name in names))
-        turns = jnp.ones((1, len(present)) if dialogues else (len(present), 1), bool)
-        return ensemble_outputs(
-            model.trained.stage, model.trained.spec, nested, features, lengths, present, turns
-        )
+        return _one_dialogue(model, nested, features, lengths, present, *speakers)
 
     names = list(weights)
     shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in weights.items()}
@@ -74,8 +66,35 @@ def write(model: Predictor, path: str | Path) -> None:
     cli.write_out(Path(path), content.getvalue())
 
 
+def _one_dialogue(model: Predictor, weights, features, lengths, present, speakers=None):
+    """Outputs of b utterances, [b, C] and [E, b, C]; of a dialogue's turns where it is read."""
+    stage, count = model.trained.stage, present.shape[0]
+    outputs_of = functools.partial(ensemble_outputs, stage, model.trained.spec, weights)
+    if stage.unit != "history":
+        turns = jnp.ones((1, count) if stage.unit == "dialogue" else (count, 1), bool)
+        return outputs_of(features, lengths, present, turns)
+    length = stage.history + 1
+    rows = jnp.arange(count)[:, None] + jnp.arange(length)[None] - stage.history
+    inputs = features, lengths, present, first_spoken(speakers)
+    features, lengths, present, speakers = jax.tree.map(
+        lambda x: x[jnp.maximum(rows.reshape(-1), 0)], inputs
+    )
+    outputs = outputs_of(features, lengths, present, rows >= 0, speakers)
+    return tuple(x.reshape(*x.shape[:-2], count, length, x.shape[-1])[..., -1, :] for x in outputs)
+
+
+def first_spoken(speakers: Int[Array, " b"]) -> Int[Array, " b"]:
+    """Numbers of a dialogue's speakers as they first speak, as data/speakers.py gives them."""
+    alike = speakers[:, None] == speakers[None]
+    first = jnp.argmax(alike, axis=1)
+    return (jnp.cumsum(first == jnp.arange(speakers.shape[0])) - 1)[first]
+
+
 def _inputs(model: Predictor):
-    """(features, lengths, present) as shapes with an open batch size and open numbers of steps."""
+    """What the program takes beside weights, as shapes.
+
+    Batch size and numbers of steps are open.
+    """
     scope = jax.export.SymbolicScope(
         [
             f"t{i} >= {_least_steps(model)}"
@@ -92,7 +111,9 @@ def _inputs(model: Predictor):
         features[m.name] = shape(_dimensions(model, i, m), jnp.float32)
         if m.is_sequence:
             lengths[m.name] = shape("b", jnp.int32)
-    return features, lengths, shape(f"b, {len(model.modalities)}", jnp.bool_)
+    present = shape(f"b, {len(model.modalities)}", jnp.bool_)
+    speakers = [shape("b", jnp.int32)] if model.reads_speakers else []
+    return features, lengths, present, *speakers
 
 
 def _least_steps(model: Predictor) -> int:
@@ -123,10 +144,18 @@ def _described(model: Predictor) -> dict[str, object]:
         ],
         **_outputs(model.tasks),
         "unit": model.trained.stage.unit,
+        **_history(model),
         "members": [member._asdict() for member in model.members],
         "platforms": list(PLATFORMS),
         "jax": jax.__version__,
     }
+
+
+def _history(model: Predictor) -> dict[str, int]:
+    """How many turns before are read, and of how many voices at most."""
+    if not model.reads_speakers:
+        return {}
+    return {"history": model.trained.stage.history, "speakers": model.trained.spec.n_speakers}
 
 
 def _outputs(tasks: Sequence[Task]) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """The exported file: runs without the package, says what the predictor says."""
 
+import dataclasses
 import io
 import json
 import subprocess
@@ -11,8 +12,11 @@ import numpy as np
 import pytest
 from untrained import SPEC, untrained, utterances
 
-from configs import ifmmin, nmer
+from configs import ei2, ifmmin, nmer
 from mmer_jax import export
+from mmer_jax.data.corpus import Task
+from mmer_jax.data.speakers import number_speakers
+from mmer_jax.data.units import Grouping
 from mmer_jax.errors import UserError
 
 # What README shows, after two lines that stand for a machine without the package.
@@ -109,6 +113,46 @@ def test_networks_with_attention_and_running_statistics_export(tmp_path):
     export.write(model, tmp_path / "model.mmer")
     with zipfile.ZipFile(tmp_path / "model.mmer") as file:
         assert "params/statistics/norm0/mean" in np.load(io.BytesIO(file.read("weights.npz")))
+
+
+def test_turns_of_a_dialogue_are_read_after_each_other(tmp_path):
+    """A file of EI² on the turns of one dialogue says what the predictor says of them."""
+    tasks = (*SPEC.tasks, Task("intent", ("ask", "tell")))
+    spec = dataclasses.replace(SPEC, tasks=tasks, n_speakers=2)
+    changes = {"model__history": 3, "stages__ei2__init_from_pretrained": False}
+    model = untrained(ei2.get_config(), spec=spec, count=2, **changes)
+    export.write(model, tmp_path / "model.mmer")
+    with zipfile.ZipFile(tmp_path / "model.mmer") as file:
+        about = json.loads(file.read("model.json"))
+        weights = dict(np.load(io.BytesIO(file.read("weights.npz"))))
+        program = jax.jit(jax.export.deserialize(bytearray(file.read("program.bin"))).call)
+    assert (about["unit"], about["history"], about["speakers"]) == ("history", 3, 2)
+    assert about["tasks"]["intent"] == ["ask", "tell"]
+    for count in (1, 6):
+        features = utterances(count, seed=count)
+        arrays, lengths = padded(features, steps=20)
+        present = np.ones((count, 3), bool)
+        present[count // 2, 1] = False
+        voices = np.array([7, 7, -2, 7, -2, -2], np.int32)[:count]
+        outputs, members = program(weights, arrays, lengths, present, voices)
+        features["audio"] = [
+            x if p else None for x, p in zip(features["audio"], present[:, 1], strict=True)
+        ]
+        expected = model.predict(
+            features, dialogues=["d"] * count, speakers=voices.astype(str), members=True
+        )
+        np.testing.assert_allclose(outputs, expected.outputs, rtol=0, atol=3e-6)
+        np.testing.assert_allclose(members, expected.members, rtol=0, atol=3e-6)
+    others = program(weights, arrays, lengths, present, np.arange(6, dtype=np.int32) % 2)[0]
+    assert abs(others - outputs).max() > 1e-5
+
+
+def test_voices_are_numbered_as_in_training():
+    numbered = jax.jit(export.first_spoken)
+    for seed in range(5):
+        voices = np.random.default_rng(seed).integers(-3, 3, size=9).astype(np.int32)
+        expected = number_speakers(Grouping(np.arange(9)[None]), voices.astype(str), voices)
+        np.testing.assert_array_equal(numbered(voices), expected)
 
 
 def test_where_padding_counts_the_steps_are_trainings(tmp_path):

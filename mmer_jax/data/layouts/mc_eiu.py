@@ -198,9 +198,7 @@ def main(arguments: list[str] | None = None) -> int:
             missing=args.missing,
         )
 
-    return command.run(
-        args, importer, "--config.data.label=emotion (or intent) --config.data.splits=split"
-    )
+    return command.run(args, importer, "--config=configs/mc_eiu_english.py (or mc_eiu_mandarin.py)")
 
 
 if __name__ == "__main__":
