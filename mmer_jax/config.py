@@ -59,6 +59,9 @@ def base() -> ConfigDict:
     # rate | one pattern, such as audio+text: a model for it alone
     c.train.rate = config_dict.placeholder(object)
     c.train.rate = "uniform"  # for patterns=rate: a missing rate, or drawn per batch from U(0, 1)
+    c.train.select = (
+        ""  # of several labels the one whose UA chooses epochs; empty: their joint score
+    )
     c.train.init_from = ""  # a workdir whose parameters training starts from (fine-tuning)
     c.train.noise = "none"  # none | gaussian | impulse: what a pattern takes away is noised instead
     c.train.noise_steps = 100  # of the schedule; every batch draws one of them
@@ -281,6 +284,12 @@ def check_values(config: ConfigDict) -> None:
     rates = values["eval.rates"]
     if len(set(rates)) < len(rates) or any(f"{r:.1f}" != f"{r:g}" and r % 1 for r in rates):  # type: ignore
         raise UserError(f"eval.rates is {rates}; expected different rates of one decimal")
+    columns = label_columns(config)
+    if config.train.select and (len(columns) < 2 or config.train.select not in columns):
+        raise UserError(
+            f"train.select is '{config.train.select}'; expected one of data.labels, "
+            f"{', '.join(config.data.labels) or 'of which there are none'}, or nothing"
+        )
     rate = values["train.rate"]
     if rate != "uniform" and not (isinstance(rate, int | float) and 0 <= rate <= 1):
         raise UserError(f"train.rate is {rate!r}; expected 'uniform' or a rate from 0 to 1")

@@ -106,6 +106,7 @@ class Experiment:
                 self.mesh,
                 training=point.config.train.patterns,
                 corruption=corruption(point.config),
+                select=point.config.train.select,
             )
         return mine[stage.name]
 

@@ -198,8 +198,8 @@ class GroupTraining:
                 for i, trial in enumerate(self.group.trials)
             ]
         )
-        terms = [k for k in record if k not in _NOT_SHOWN]
-        score = score_name(self.experiment.corpus.spec)
+        terms = [k for k in record if k not in _NOT_SHOWN and not k.startswith("validation/")]
+        score = score_name(self.experiment.corpus.spec, self.point.config.train.select)
         note = "  ".join(f"{name} {_mean(record[name]):.4f}" for name in terms)
         note += f"  val {score} {_mean(record['validation_score']):.4f}"
         note += f" (best {_mean(record['best_score']):.4f})  {rate:.0f} utt/s"

@@ -57,8 +57,13 @@ def _task_counts(
     return jnp.stack([error.sum(), weights.sum() * float(len(outputs))])
 
 
-def score(counts: Counts, *, spec: CorpusSpec) -> Float[Array, ""]:
-    """UA over the classes that occur, or minus the mean absolute error; `JOINT` of several."""
+def score(counts: Counts, *, spec: CorpusSpec, select: str = "") -> Float[Array, ""]:
+    """UA over the classes that occur, or minus the mean absolute error; `JOINT` of several.
+
+    `select`: of several tasks the one whose UA is asked for instead.
+    """
+    if select:
+        counts = (counts[[task.name for task in spec.tasks].index(select)],)
     if len(counts) > 1:
         f1 = jnp.stack([_weighted_f1(confusion) for confusion in counts])
         # 0 where one is; NaN stays.
@@ -69,6 +74,13 @@ def score(counts: Counts, *, spec: CorpusSpec) -> Float[Array, ""]:
     support = mine.sum(axis=1)
     recall = jnp.diag(mine) / jnp.maximum(support, 1.0)
     return recall.sum() / jnp.maximum((support > 0).sum(), 1).astype(recall.dtype)
+
+
+def task_scores(counts: Counts, *, spec: CorpusSpec) -> dict[str, Float[Array, ""]]:
+    """The UA of each of several tasks; nothing of a single one."""
+    if len(counts) == 1:
+        return {}
+    return {task.name: score(counts, spec=spec, select=task.name) for task in spec.tasks}
 
 
 def _weighted_f1(confusion: Float[Array, "C C"]) -> Float[Array, ""]:
@@ -107,10 +119,10 @@ def classification_scores(confusion: np.ndarray) -> dict[str, float]:
     }
 
 
-def score_name(spec: CorpusSpec) -> str:
+def score_name(spec: CorpusSpec, select: str = "") -> str:
     """What `score` is."""
     if len(spec.tasks) > 1:
-        return JOINT
+        return f"{select}/UA" if select else JOINT
     return "UA" if spec.is_classification else "-MAE"
 
 

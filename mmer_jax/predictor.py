@@ -134,7 +134,7 @@ class Predictor:
     @property
     def reads_speakers(self) -> bool:
         """Whether it depends on who speaks."""
-        return self.trained.spec.n_speakers > 0
+        return self.trained.stage.unit == "history"
 
     def predict(
         self,

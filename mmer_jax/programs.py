@@ -143,6 +143,7 @@ class Programs:
         utterance, a "sample" of one for each, one at a missing "rate", or, by its name, one pattern
         that is all that it is trained and selected on.
       corruption: what such a stage meets, in training and validation, instead of absent modalities.
+      select: of several tasks the one that chooses epochs; empty: all of them (`metrics.score`).
     """
 
     def __init__(
@@ -153,6 +154,7 @@ class Programs:
         *,
         training: str = "all",
         corruption: Corruption | None = None,
+        select: str = "",
     ):
         self._stage = stage
         self._spec = spec
@@ -162,6 +164,7 @@ class Programs:
         self.patterns = training_patterns(training, spec.names) if missing else full
         self._training = training if missing else "all"
         self._corruption = corruption if missing else None
+        self._select_by = select
         settings = stage.settings
         self._optimizer = make_optimizer(
             b1=settings.b1, weight_decay=settings.weight_decay, clip=settings.clip
@@ -447,7 +450,9 @@ class Programs:
         return jax.lax.scan(one_step, zeros, _steps(piece))[0]
 
     def _keep_best(self, state: TrainState, sums, counts, epoch):
-        score = jax.vmap(functools.partial(metrics.score, spec=self._spec))(counts)
+        score_of = functools.partial(metrics.score, spec=self._spec, select=self._select_by)
+        score = jax.vmap(score_of)(counts)
+        by_task = jax.vmap(functools.partial(metrics.task_scores, spec=self._spec))(counts)
         better = score > state.best_score
 
         def choose(new, old):
@@ -465,6 +470,7 @@ class Programs:
             "best_score": state.best_score,
             "best_epoch": state.best_epoch,
             "parameter_norm": jax.vmap(optax.tree.norm)(state.params),
+            **{f"validation/{name}": values for name, values in by_task.items()},
         }
 
     def _prepare_steps(self, earlier, trials, piece: Piece):

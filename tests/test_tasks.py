@@ -22,6 +22,7 @@ from mmer_jax.predict import write_predictions
 from mmer_jax.report.runs import by_task, load_run
 from mmer_jax.report.scores import matrix
 from mmer_jax.report.terminal import terminal_table
+from mmer_jax.report.units import curve_metrics
 from mmer_jax.workdir import read_run
 
 LABELS = ("emotion", "intent")
@@ -190,7 +191,9 @@ def test_the_report_shows_tasks_beside_runs_of_one_task(run):
     assert (emotion.label, intent.label, joint.label) == (*LABELS, "emotion & intent")
     condition = ("full", "audio+text+visual")
     assert set(emotion.scores.values[condition]) == {"WA", "UA", "macro_F1", "weighted_F1"}
-    assert set(joint.scores.values[condition]) == {JOINT} == set(whole.scores.values[condition])
+    shared = [*(f"{name}/weighted_F1" for name in LABELS), JOINT]
+    assert list(joint.scores.values[condition]) == shared == curve_metrics(shared)
+    assert whole.scores.values[condition] == joint.scores.values[condition]
     assert emotion.scores.effective == joint.scores.effective
     assert emotion.classes == list(read_run(workdir)[1].tasks[0].classes)
     assert not emotion.epochs and joint.epochs and joint.selected_by == JOINT

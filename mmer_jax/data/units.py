@@ -167,9 +167,10 @@ def group_turns(
     names, starts, counts = np.unique(dialogues[order], return_index=True, return_counts=True)
     alike = (np.diff(numbers[order]) == 0) & (dialogues[order][1:] == dialogues[order][:-1])
     if alike.any():
-        row = order[np.flatnonzero(alike)[0]]
+        two = order[np.flatnonzero(alike)[0] :][:2]
         raise UserError(
-            f"dialogue '{dialogues[row]}' has more than one turn {turns[row]}; number its turns"
+            f"dialogue '{dialogues[two[0]]}' has more than one turn {turns[two[0]]}: "
+            f"{shorten(ids[two])}; number its turns, each once"
         )
     place = np.arange(counts.max())
     inside = place < counts[:, None]

@@ -51,10 +51,11 @@ def write_report(
             document.heading(1, groups[0].title())
             GroupSections(document, groups[0], level=2, prefix="").write()
         else:
-            document.heading(1, f"Test scores of {plural(len(unique), 'run')}")
+            one = groups[-1].title() if len(unique) == 1 else ""  # of all its tasks
+            document.heading(1, one or f"Test scores of {plural(len(unique), 'run')}")
             for number, group in enumerate(groups, start=1):
                 document.heading(2, group.title())
-                prefix = f"{number}-{group.dataset}-"
+                prefix = f"{number}-{group.dataset}-{group.label}-"
                 GroupSections(document, group, level=3, prefix=prefix).write()
     document.heading(2, "About this report")
     document.bullets(facts or {})

@@ -33,13 +33,13 @@ class Group:
         return next(iter(self.runs.values())).outputs
 
     def title(self) -> str:
-        """'ifmmin, mmin on iemocap: test scores, 10 folds × 2 seeds'."""
+        """'ifmmin, mmin on iemocap, emotion4: test scores, 10 folds × 2 seeds'."""
         sizes = {name: trials_text(run) for name, run in self.runs.items()}
         if len(set(sizes.values())) == 1:
             methods, size = ", ".join(sizes), ", " + next(iter(sizes.values()))
         else:
             methods, size = ", ".join(f"{m} ({s})" for m, s in sizes.items()), ""
-        return f"{methods} on {self.dataset}: test scores{size}"
+        return f"{methods} on {self.dataset}, {self.label}: test scores{size}"
 
 
 def trials_text(run: Run) -> str:

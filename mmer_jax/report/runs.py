@@ -92,7 +92,8 @@ class Run:
     def selected_by(self) -> str:
         """The validation score that chooses epochs (mmer_jax.metrics.score)."""
         if len(self.tasks) > 1:
-            return JOINT
+            select = self.config.get("train.select")
+            return f"{select}/UA" if select else JOINT
         return "UA" if self.classes else "−MAE"
 
 

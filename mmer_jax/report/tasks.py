@@ -28,9 +28,10 @@ def of_task(results: Sequence[Result], name: str) -> list[Result]:
 
 
 def together(results: Sequence[Result]) -> list[Result]:
-    """The lines that are of no single task, the joint score among them."""
-    prefixes = tuple(f"{name}/" for name in task_names(results))
-    return [r for r in results if not r.metric.startswith(prefixes)]
+    """The tasks' weighted F1, their joint score, and the lines that are of no single task."""
+    names = task_names(results)
+    prefixes, kept = tuple(f"{name}/" for name in names), {f"{name}{MARK}" for name in names}
+    return [r for r in results if not r.metric.startswith(prefixes) or r.metric in kept]
 
 
 def overview(results: Sequence[Result]) -> list[Result]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmer_jax.metrics import JOINT
+from mmer_jax.report.tasks import MARK
 
 AS_THEY_ARE = ("MAE", "−MAE", "pearson")
 LOWER_IS_BETTER = ("MAE",)
@@ -47,5 +48,6 @@ def better(metric: str, a: float, b: float) -> bool:
 
 
 def curve_metrics(metrics: Sequence[str]) -> list[str]:
-    """Those of `metrics` that curves and tests are drawn for."""
-    return [metric for metric in CURVE_METRICS if metric in metrics]
+    """Those of `metrics` that curves and tests are drawn for; before a joint score the tasks'."""
+    of_tasks = [metric for metric in dict.fromkeys(metrics) if metric.endswith(MARK)]
+    return [*of_tasks, *(metric for metric in CURVE_METRICS if metric in metrics)]

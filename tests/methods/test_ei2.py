@@ -1,13 +1,15 @@
-"""EI²: what a prediction depends on, patterns and masks, ablations, imagination, whole runs."""
+"""EI²: what a prediction depends on, patterns and masks, ablations, imagination.
+
+Whole runs and what a user meets: tests/test_conversations.py.
+"""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import all_rows, shrunk, tables, train, trial_data
+from helpers import all_rows, shrunk, tables, trial_data
 
 from configs import ei2
-from mmer_jax import load
 from mmer_jax.data.feed import Feed
 from mmer_jax.data.missing import missing_patterns
 from mmer_jax.data.speakers import with_speakers
@@ -289,62 +291,3 @@ def test_what_is_missing_is_imagined(corpus):
     np.testing.assert_array_equal(
         predict({**params, "task0_cascade": changed}, full), predict(params, full)
     )
-
-
-# ---- whole runs ----
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("run")
-    config = shrunk(
-        ei2.get_config(),
-        synthetic__n_utterances=90,
-        data__source="synthetic",
-        data__splits="session",
-        data__placement="stream",
-        data__memory_budget_gb=2e-5,
-        trials__folds=[0],
-        eval__rates=(0.0, 0.5),
-        eval__mask_draws=2,
-    )
-    results, _ = train(config, workdir)
-    return workdir, config, results
-
-
-def test_predictions_of_dialogues_are_those_of_the_run(run):
-    """Scores of results.csv from predictions of the features themselves."""
-    workdir, config, results = run
-    corpus = make_synthetic(
-        names=tuple(config.data.modalities), label=("emotion", "intent"), **config.synthetic
-    )
-    model = load(workdir)
-    features = corpus.read(np.arange(len(corpus)))
-    given = {
-        m.name: [x[: corpus.lengths[m.name][i]] for i, x in enumerate(features[m.name])]
-        if m.is_sequence
-        else features[m.name]
-        for m in corpus.spec.modalities
-    }
-    columns = corpus.columns
-    where = {"dialogues": columns["dialogue"], "turns": columns["turn"]}
-    found = model.predict(given, **where, speakers=columns["speaker"], batch_size=16)
-    test = columns["session"] == np.unique(columns["session"])[0]
-    for i, task in enumerate(corpus.spec.tasks):
-        known = test & (corpus.labels[:, i] >= 0)
-        hits = found.of(task.name).outputs[known].argmax(-1) == corpus.labels[known, i]
-        full = [r for r in results if r.protocol == "full" and r.metric == f"{task.name}/WA"]
-        assert float(full[0].value) == pytest.approx(hits.mean(), abs=1e-6)
-    alone = model.predict(given)
-    assert abs(alone.outputs - found.outputs).max() > 1e-6
-    with pytest.raises(UserError, match="give speakers as well"):
-        model.predict(given, **where)
-    with pytest.raises(UserError, match="trained on at most 2"):
-        model.predict(given, **where, speakers=np.arange(len(corpus)).astype(str))
-
-
-def test_rates_of_the_run_are_scored_from_patterns(run):
-    _, _, results = run
-    full = {r.metric: r.value for r in results if r.protocol == "full"}
-    none = {r.metric: r.value for r in results if (r.protocol, r.condition) == ("rate", "0.0")}
-    assert full["joint_wf1"] == none["joint_wf1"] and full["emotion/UA"] == none["emotion/UA"]

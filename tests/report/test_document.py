@@ -78,7 +78,7 @@ def test_the_same_runs_give_the_same_files(made, tmp_path):
 def test_sections_and_notes(made):
     _, out = made
     text = (out / "report.md").read_text()
-    assert text.startswith("# ifmmin, mmin on iemocap: test scores, 3 folds × 2 seeds\n")
+    assert text.startswith("# ifmmin, mmin on iemocap, emotion4: test scores, 3 folds × 2 seeds\n")
     for expected in (
         "| missing, pooled |", "| missing, mean |", "'missing, pooled': predictions under all",
         "## Missing rates", "## Missing rates per dialogue", "## Imbalanced missing rates",
@@ -191,9 +191,9 @@ def test_groups_are_sections_with_figures_of_their_own(tmp_path):
     workdirs = [little(tmp_path / name, dataset=name) for name in ("iemocap", "meld")]
     text = write_report(tmp_path / "out", [*workdirs, workdirs[0]]).read_text()  # one given twice
     assert text.startswith("# Test scores of 2 runs")
-    assert "## ifmmin on meld: test scores, 1 fold × 1 seed" in text
+    assert "## ifmmin on meld, emotion4: test scores, 1 fold × 1 seed" in text
     names = {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
-    assert {"1-iemocap-class_recall", "2-meld-class_recall"} <= names
+    assert {"1-iemocap-emotion4-class_recall", "2-meld-emotion4-class_recall"} <= names
 
 
 def test_labels_of_one_file_name_do_not_share_a_file(tmp_path):
