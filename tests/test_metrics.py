@@ -88,11 +88,14 @@ def test_several_tasks_are_selected_by_the_harmonic_mean_of_their_weighted_f1():
     counts = metrics.score_counts(
         two, jnp.asarray(outputs), jnp.asarray(labels, jnp.int32), jnp.ones(40)
     )
-    expected = []
+    expected, each = [], metrics.task_scores(counts, spec=two)
     for i, output in enumerate(two.split(outputs)):
         known = labels[:, i] >= 0
         truth, predicted = np.tile(labels[known, i], 2), output[:, known].argmax(-1).reshape(-1)
         expected.append(reference.f1_score(truth, predicted, average="weighted"))
+        recall = pytest.approx(reference.recall_score(truth, predicted, average="macro"))
+        name = two.tasks[i].name
+        assert float(metrics.score(counts, spec=two, select=name)) == recall == float(each[name])
     harmonic = 2 / (1 / expected[0] + 1 / expected[1])
     assert float(metrics.score(counts, spec=two)) == pytest.approx(harmonic, rel=1e-5)
     assert metrics.joint_score(expected) == pytest.approx(harmonic)

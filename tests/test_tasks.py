@@ -184,6 +184,26 @@ def test_epochs_are_chosen_by_the_joint_score_and_losses_logged_by_task(run):
     assert "val joint_wf1" in text
 
 
+def test_one_task_can_choose_the_epochs(run, tmp_path):
+    """By the score that chooses where it is the only one; metrics.jsonl has every task's."""
+    config = shrunk(
+        utt_fusion.get_config(),
+        data__source="synthetic",
+        data__labels=LABELS,
+        data__splits="session",
+        trials__folds=[0],
+        train__select="intent",
+    )
+    _, text = train(config, tmp_path)
+    assert "val intent/UA" in text and load_run(tmp_path).selected_by == "intent/UA"
+    for workdir, mine in ((run[0], None), (tmp_path, "validation/intent")):
+        for line in (workdir / "metrics.jsonl").read_text().splitlines():
+            record = json.loads(line)
+            each = {record[f"validation/{name}"] for name in LABELS}
+            assert (record["validation_score"] in each) == (mine is not None)
+            assert mine is None or record["validation_score"] == record[mine]
+
+
 def test_the_report_shows_tasks_beside_runs_of_one_task(run):
     workdir, results, text = run
     whole = load_run(workdir)

@@ -1,8 +1,10 @@
 """The MC-EIU layout, on small files in exactly that form, through the command."""
 
 import h5py
+import jax
 import numpy as np
 import pytest
+from helpers import shrunk, train
 from releases import (
     MC_EIU,
     MC_EIU_SETS,
@@ -12,9 +14,14 @@ from releases import (
     write_mc_eiu_targets,
 )
 
+from configs import mc_eiu_english, mc_eiu_mandarin
+from mmer_jax import load
 from mmer_jax.data.feature_dir import read_directory, read_utterances
 from mmer_jax.data.layouts import mc_eiu
+from mmer_jax.data.load import load_corpus
+from mmer_jax.data.speakers import with_speakers
 from mmer_jax.data.splits import make_folds
+from mmer_jax.methods import make_stages
 
 NAMES = tuple(MC_EIU)
 
@@ -215,3 +222,39 @@ def test_several_feature_files_need_a_choice(release, refused, tmp_path):
     assert "A/none.h5 does not exist" in refused("--audio=A/none.h5")
     assert "does not exist" in refused("--audio=../wav2vec.h5")
     assert mc_eiu.main([str(root), str(tmp_path / "out"), "--audio=A/comparE.h5"]) == 0
+
+
+# ---- the shipped configurations ----
+
+
+@pytest.mark.parametrize("config", [mc_eiu_english, mc_eiu_mandarin])
+def test_a_configuration_finds_what_the_importer_writes(release, tmp_path, config):
+    """Both tasks, the split, the dialogues and the modalities, at the published sizes."""
+    assert mc_eiu.main([str(release[0]), str(tmp_path / "out")]) == 0
+    made = config.get_config()
+    with made.unlocked():
+        made.data.root, made.data.source = str(tmp_path / "out"), "directory"
+    corpus = with_speakers(load_corpus(made))
+    assert {task.name: len(task.classes) for task in corpus.spec.tasks} == {
+        "emotion": 7,
+        "intent": 9,
+    }
+    assert corpus.spec.n_speakers == 2 and len(make_folds(corpus, made.data.splits)) == 1
+    first, second = make_stages(made, corpus.spec)
+    assert (first.patterns, second.patterns, second.history) == ("full", "full", 2)
+    earlier = {first.name: jax.eval_shape(first.init, jax.random.key(0), {})}
+    params = jax.eval_shape(second.init, jax.random.key(0), earlier)
+    assert {"conv2_kernel", "conv3_kernel", "conv4_kernel"} < set(params["task1_encoder_text"])
+    assert params["context"]["gru_audio"]["w_hidden_1"].shape == (2, 128, 3 * 128)
+
+
+@pytest.mark.slow
+def test_a_configuration_trains_on_an_import(release, tmp_path):
+    assert mc_eiu.main([str(release[0]), str(tmp_path / "out")]) == 0
+    made = shrunk(
+        mc_eiu_english.get_config(), data__root=str(tmp_path / "out"), data__source="directory"
+    )
+    results, _ = train(made, tmp_path / "run", report=True)
+    assert {"emotion/weighted_F1", "intent/weighted_F1", "joint_wf1"} <= {r.metric for r in results}
+    assert load(tmp_path / "run").reads_speakers
+    assert "emotion × intent" in (tmp_path / "run" / "report" / "report.md").read_text()
