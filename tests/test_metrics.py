@@ -101,4 +101,4 @@ def test_several_tasks_are_selected_by_the_harmonic_mean_of_their_weighted_f1():
     assert metrics.joint_score(expected) == pytest.approx(harmonic)
     wrong = jnp.where(jnp.arange(5) < 3, outputs, jnp.array([0.0, 0.0, 0.0, 9.0, -9.0]))
     nothing = metrics.score_counts(two, wrong, jnp.ones((40, 2), jnp.int32), jnp.ones(40))
-    assert float(metrics.score(nothing, spec=two)) < 1e-9 and metrics.joint_score([0, 1]) == 0
+    assert float(metrics.score(nothing, spec=two)) < 1e-9 and metrics.joint_score([0.0, 1.0]) == 0
