@@ -175,6 +175,18 @@ def test_the_command_reads_dialogues_in_any_order_of_lines(run, model, corpus, t
 
 
 @pytest.mark.slow
+def test_imagination_is_scored_by_pattern_and_predicts(root, corpus, tested, tmp_path):
+    config = config_of(root, **{"model.imagination": True, "stages.ei2.focus": 2.0})
+    results, _ = train(config, tmp_path / "run")
+    shares = {r.condition: float(r.value) for r in results if r.metric == "imagination_R2"}
+    assert len(shares) == 6 and max(shares.values()) <= 1
+    features, where = given(corpus, EVERY)
+    found = load(tmp_path / "run").predict(features, **where)
+    expected = accuracy(corpus, found, "intent", tested)
+    assert score(results, "intent/WA") == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.slow
 def test_the_ablations_are_a_sweep(root, corpus, tmp_path):
     config = config_of(root, **{"eval.protocols": ("full",)})
     points = load_sweep(ROOT / "configs" / "sweeps" / "ei2_ablation.py", config)

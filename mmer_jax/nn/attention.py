@@ -1,5 +1,7 @@
 """Attention over a short axis of tokens, and the transformer layer made of it."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -23,7 +25,8 @@ class SelfAttention(nn.Module):
     ) -> Float[Array, "... S D"]:
         """`valid` marks the tokens that may be attended to; None: all."""
         size = x.shape[-1]
-        projected = Linear(3 * size, kernel_init=xavier, name="projection")(x)
+        hold = functools.partial(_hold_keys, places=(size, 2 * size))
+        projected = Linear(3 * size, kernel_init=xavier, hold=hold, name="projection")(x)
         query, key, value = jnp.split(projected, 3, axis=-1)
         out = _attend(query, key, value, self.heads, valid, dropout)
         return Linear(size, name="out")(out)
@@ -42,8 +45,20 @@ class CrossAttention(nn.Module):
         # Xavier's of one [D, 3D] matrix, as where a single projection makes all three.
         init = nn.initializers.variance_scaling(0.5, "fan_in", "uniform")
         q = Linear(size, kernel_init=init, name="query")(x)
-        k, v = jnp.split(Linear(2 * size, kernel_init=init, name="key_value")(other), 2, axis=-1)
+        hold = functools.partial(_hold_keys, places=(0, size))
+        both = Linear(2 * size, kernel_init=init, hold=hold, name="key_value")(other)
+        k, v = jnp.split(both, 2, axis=-1)
         return Linear(size, name="out")(_attend(q, k, v, self.heads))
+
+
+def _hold_keys(bias: Float[Array, " E"], places: tuple[int, int]) -> Float[Array, " E"]:
+    """The bias without a gradient of the keys' part, which stands between `places`.
+
+    That gradient is zero, because softmax does not see what all keys share. Rounding leaves 1e-9
+    of it, and Adam would make steps of that.
+    """
+    start, end = places
+    return bias.at[start:end].set(jax.lax.stop_gradient(bias[start:end]))
 
 
 def _attend(q, k, v, heads: int, valid=None, dropout=None):

@@ -33,18 +33,23 @@ class Linear(nn.Module):
 
     With several of them XLA transposes x for the gradient of W, which takes twice the time (CPU).
     Rows should come first (`merge_rows`).
+
+    Attributes:
+      hold: what the bias goes through, such as a `stop_gradient` of a part of it.
     """
 
     features: int
     use_bias: bool = True
     kernel_init: Callable = kaiming
+    hold: Callable[[Array], Array] | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... E"]:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         out = x.reshape(-1, x.shape[-1]) @ kernel
         if self.use_bias:
-            out += self.param("bias", nn.initializers.zeros, (self.features,))[None]
+            bias = self.param("bias", nn.initializers.zeros, (self.features,))
+            out += (self.hold(bias) if self.hold else bias)[None]
         return out.reshape(*x.shape[:-1], self.features)
 
 

@@ -83,7 +83,7 @@ def test_training_units_hold_nothing_of_validation_or_test(corpus):
     [
         ({"turn": None}, "needs the columns 'dialogue' and 'turn' in utterances.csv.*=none"),
         ({"dialogue": None}, "needs the columns 'dialogue' and 'turn'"),
-        ({"turn": ("3", "3")}, "dialogue 'ses0_dia.' has more than one turn 3; number its turns"),
+        ({"turn": ("3", "3")}, "dialogue 'ses0_dia.' has more than one turn 3: utt.*; number its"),
         ({"turn": ("x", "3")}, "dialogue 'ses0_dia.', utterance utt.*: turn 'x' is no number"),
         ({"turn": ("", "3")}, "turn '' is no number"),
         ({"dialogue": ("", "d")}, "1 utterance.s. have no dialogue: utt"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from mmer_jax.nn.attention import SelfAttention, TransformerLayer
+from mmer_jax.nn.attention import CrossAttention, SelfAttention, TransformerLayer
 from mmer_jax.nn.cascade import ResidualCascade
 from mmer_jax.nn.heads import FcClassifier
 from mmer_jax.nn.layers import BatchNorm, merge_rows
@@ -73,6 +73,24 @@ def test_attention_follows_a_permutation_of_its_tokens():
     np.testing.assert_allclose(
         layer.apply(params, x)[order], layer.apply(params, x[order]), rtol=1e-4, atol=1e-5
     )
+
+
+def test_the_bias_of_keys_has_no_gradient():
+    """Mathematically it is zero; what rounding leaves of it must not become steps of Adam."""
+    x, other = jax.random.normal(jax.random.key(0), (2, 5, 4, 8))
+    cases = (
+        (SelfAttention(2), "projection", slice(8, 16), (x,)),
+        (CrossAttention(2), "key_value", slice(0, 8), (x, other)),
+    )
+    for network, name, keys, inputs in cases:
+        params = jax.jit(network.init)(jax.random.key(1), *inputs)
+
+        def loss(params, network=network, inputs=inputs):
+            return (network.apply(params, *inputs) ** 2).sum()
+
+        found = jax.jit(jax.grad(loss))(params)["params"][name]["bias"]
+        others = jnp.delete(found, jnp.arange(keys.start, keys.stop))
+        assert not found[keys].any() and abs(others).min() > 1e-4
 
 
 def test_the_vae_tells_its_modalities_apart():
