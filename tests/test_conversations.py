@@ -251,7 +251,7 @@ def test_mistakes_in_the_features_are_explained_before_training(corpus, tmp_path
         *MISTAKES,
         (
             {"speaker": ["a", "b", "c"]},
-            r"of utterance utt\\d+ has [345] speakers; this model was trained on at most 2\.",
+            r"of utterance utt\d+ has [345] speakers; this model was trained on at most 2\.",
         ),
         ({"speaker": None}, "has dialogues and no column 'speaker', which this model reads"),
     ],
