@@ -55,6 +55,13 @@ def cramers_v(counts: np.ndarray) -> float:
     return float(np.sqrt(((counts - expected) ** 2 / expected).sum() / total / smaller))
 
 
+def chance_ratio(counts: np.ndarray) -> np.ndarray:
+    """How many times as often as by chance two classes go together; NaN where one never occurs."""
+    counts = np.asarray(counts, np.float64)
+    expected = np.outer(counts.sum(axis=1), counts.sum(axis=0)) / max(counts.sum(), 1)
+    return np.divide(counts, expected, out=np.full_like(counts, np.nan), where=expected > 0)
+
+
 class PairCounts:
     """Counts what models say of test utterances; nothing unless there are two tasks."""
 

@@ -150,15 +150,15 @@ def add_ensemble_flags(parser: cli.Parser) -> None:
 def _predict(model: Predictor, root: Path, out: Path, given, console: Console) -> None:
     columns, raw = read_features(root, [m.name for m in model.modalities])
     grouping = dialogues_of(columns) if model.reads_dialogues else None
-    speakers = columns.get("speaker")
+    speakers = None if grouping is None else columns.get("speaker")
     if model.reads_speakers and grouping is not None and speakers is None:
         raise UserError(
             f"{root}/utterances.csv has dialogues and no column 'speaker', which this model reads"
         )
     started = time.monotonic()
-    found = model.predict_raw(raw, grouping, speakers, batch_size=given.batch_size)
-    seconds = time.monotonic() - started
     ids = columns["utt_id"]
+    found = model.predict_raw(raw, grouping, speakers, ids=ids, batch_size=given.batch_size)
+    seconds = time.monotonic() - started
     write_predictions(out, ids, found)
     table = Table(title=f"{len(ids)} utterances", title_justify="left")
     table.add_column("modalities used")

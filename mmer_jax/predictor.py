@@ -182,6 +182,7 @@ class Predictor:
         grouping: Grouping | None = None,
         speakers: Sequence[str] | None = None,
         *,
+        ids: np.ndarray | None = None,
         batch_size: int = 256,
         members: bool = False,
     ) -> Predictions:
@@ -189,6 +190,7 @@ class Predictor:
 
         `grouping`: the dialogues, for a method that reads them; None: of one utterance each.
         `speakers`: names [N], for a method that reads who speaks in them.
+        `ids`: [N], for messages; None: numbers from 0.
         """
         spec = self.trained.spec
         check(raw, spec)
@@ -204,7 +206,8 @@ class Predictor:
                     used[:, i] = raw[name].finite_rows()
         if grouping is None or not self.reads_dialogues:
             grouping = alone(count)
-        numbers = self._speakers(grouping, speakers)
+        ids = np.arange(count).astype(str) if ids is None else ids
+        numbers = self._speakers(grouping, speakers, ids)
         for rows in self._units(grouping, batch_size):
             flat = rows.reshape(-1)
             batch = self._batch(raw, flat, used)
@@ -219,7 +222,9 @@ class Predictor:
                 own[:, flat[there]] = np.asarray(each)[:, there]
         return Predictions(outputs, used, spec.names, spec.tasks, own)
 
-    def _speakers(self, grouping: Grouping, speakers: Sequence[str] | None) -> np.ndarray | None:
+    def _speakers(
+        self, grouping: Grouping, speakers: Sequence[str] | None, ids: np.ndarray
+    ) -> np.ndarray | None:
         """Their numbers [N] within each dialogue."""
         if not self.reads_speakers:
             return None
@@ -227,13 +232,13 @@ class Predictor:
             if grouping.length > 1:
                 raise UserError("this model reads who speaks in a dialogue: give speakers as well")
             return np.zeros(len(grouping.table), np.int32)
-        ids = np.arange(len(speakers)).astype(str)
         numbers = number_speakers(grouping, speakers, ids)
         known = self.trained.spec.n_speakers
         if len(numbers) and numbers.max() >= known:
             raise UserError(
-                f"a dialogue has {numbers.max() + 1} speakers; this model was trained on at most "
-                f"{known}. Leave dialogues out where utterances are to be read alone"
+                f"the dialogue of utterance {ids[numbers.argmax()]} has {numbers.max() + 1} "
+                f"speakers; this model was trained on at most {known}. Leave dialogues out where "
+                "utterances are to be read alone"
             )
         return numbers
 

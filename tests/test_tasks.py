@@ -1,6 +1,7 @@
 """Several label columns at once: corpus, folds, losses, selection, results, report, prediction."""
 
 import csv
+import io
 import json
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import shrunk, train
+from rich.console import Console
 
 from configs import ifmmin, utt_fusion
 from mmer_jax import load
@@ -218,7 +220,10 @@ def test_the_report_shows_tasks_beside_runs_of_one_task(run):
     assert emotion.classes == list(read_run(workdir)[1].tasks[0].classes)
     assert not emotion.epochs and joint.epochs and joint.selected_by == JOINT
     heads = [str(column.header) for column in terminal_table(results).columns]
-    assert {"emotion/UA", "intent/weighted_F1", JOINT} <= set(heads)
+    assert {"emotion\nUA", "intent\nweighted_F1", JOINT} <= set(heads)
+    shown = io.StringIO()
+    Console(file=shown, width=120).print(terminal_table(results))
+    assert "…" not in shown.getvalue()
 
 
 def test_predictions_of_each_task(run, tmp_path):

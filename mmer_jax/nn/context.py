@@ -106,9 +106,9 @@ class ContextEncoder(nn.Module):
         contexts = []
         for name, x in features.items():
             steps = Linear(self.size, name=f"project_{name}")(x)
-            steps = steps.reshape(len(x), -1, self.size)
+            steps = steps.reshape(x.shape[0], -1, self.size)
             everything = jnp.concatenate([steps, who], axis=1)
-            there = jnp.concatenate([valid[name].reshape(len(x), -1), turns], axis=1)
+            there = jnp.concatenate([valid[name].reshape(x.shape[0], -1), turns], axis=1)
             last = BiGRU(self.size, self.layers, name=f"gru_{name}")(everything, there, dropout)
             contexts.append(nn.relu(Linear(self.size, name=f"out_{name}")(last)))
         return jnp.stack(contexts, axis=1)

@@ -155,7 +155,8 @@ class GroupSections:
                 f"{escape(name)}: which classes go together, in the labels of the data set and in "
                 "the predictions of test utterances under full modality, summed over "
                 f"{plural(len(self.methods[name].trials()), 'trial')}. Areas are shares of a "
-                "panel. Cramér's V is 0 where the tasks have nothing to do with each other, 1 "
+                "panel; red pairs are more frequent than the two classes are by chance, blue ones "
+                "less. Cramér's V is 0 where the tasks have nothing to do with each other, 1 "
                 "where one says all of the other."
             )
             self._figure(f"pairs-{name}", pair_circles(pairs), caption)

@@ -40,7 +40,8 @@ def terminal_table(results: Sequence[Result]) -> Table:
         title_justify="left",
     )
     for j, name in enumerate(content.header):
-        table.add_column(name, justify="left" if j == 0 else "right", no_wrap=True)
+        head = name.replace("/", "\n")  # a task's name above the metric's: lines are short
+        table.add_column(head, justify="left" if j == 0 else "right", no_wrap=True)
     last = [section[-1] for section in sections if section]
     for condition, row in zip(rows, content.rows, strict=True):
         table.add_row(*row, end_section=condition in last)

@@ -154,6 +154,16 @@ def test_a_steep_loss_is_drawn_on_a_logarithmic_axis(first, scale):
     assert [axes.get_yscale() for axes in figure.axes] == ["linear", scale]
 
 
+def test_scores_of_all_stages_are_in_view():
+    epochs = [
+        {"stage": s, "epoch": e, "fold": 0, "seed": 0, "loss": 1.0, "validation_score": score}
+        for s, scores in (("a", (0.1, 0.2)), ("b", (0.6, 0.9)), ("c", (0.3, 0.05)))
+        for e, score in enumerate(scores, start=1)
+    ]
+    limits = [axes.get_ylim() for axes in training_curves(epochs, "UA").figure.axes[:3]]
+    assert len(set(limits)) == 1 and limits[0][0] < 5 and limits[0][1] > 90
+
+
 def test_principal_plane_keeps_what_varies_most():
     x = np.zeros((4, 3))
     x[:, 2], x[:, 0] = [3, -3, 3, -3], [1, 1, -1, -1]

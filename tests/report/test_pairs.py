@@ -6,7 +6,7 @@ import pytest
 from mmer_jax.data.corpus import CorpusSpec, Task
 from mmer_jax.data.synthetic import make_synthetic
 from mmer_jax.errors import UserError
-from mmer_jax.pairs import FILE, PairCounts, count, cramers_v, read
+from mmer_jax.pairs import FILE, PairCounts, chance_ratio, count, cramers_v, read
 from mmer_jax.report.figures.drawing import look, save
 from mmer_jax.report.figures.pairs import pair_circles
 
@@ -22,6 +22,13 @@ def test_cramers_v_from_independence_to_identity():
     # χ² = 100 · (30·40 - 10·20)² / (40·60·50·50), V = √(χ² / 100)
     assert cramers_v(np.array([[30, 10], [20, 40]])) == pytest.approx(np.sqrt(1 / 6))
     assert cramers_v(np.array([[5, 3], [0, 0]])) == 0 == cramers_v(np.zeros((2, 2)))
+
+
+def test_times_as_often_as_by_chance():
+    assert chance_ratio(np.outer([3, 5], [2, 4, 6])) == pytest.approx(np.ones((2, 3)))
+    found = chance_ratio(np.array([[3, 1, 0], [1, 3, 0]]))
+    assert found[:, :2] == pytest.approx(np.array([[1.5, 0.5], [0.5, 1.5]]))
+    assert np.isnan(found[:, 2]).all() and np.isnan(chance_ratio(np.zeros((2, 2)))).all()
 
 
 @pytest.fixture
@@ -65,9 +72,11 @@ def test_the_picture_has_both_and_their_numbers(pairs, tmp_path):
     with look():
         drawing = pair_circles(read(pairs))
         save(drawing, tmp_path / "figures", "pairs")
-    left, right = drawing.figure.axes
+    left, right, _ = drawing.figure.axes
     assert len(right.collections[0].get_sizes()) == 2  # a circle for each pair that occurs
     assert left.get_ylabel() == "emotion" and right.get_xlabel() == "intent"
     rows = [row for row in drawing.rows if row[0] == "predictions"]
     assert len(rows) == 16 and sum(row[4] for row in rows) == 3
+    # "angry" twice with "agree", "happy" once with "ask": 3/2 and 3 times as often as by chance.
+    assert right.collections[0].get_array() == pytest.approx(np.log2([1.5, 3]))
     assert (tmp_path / "figures" / "pairs.png").stat().st_size > 5000

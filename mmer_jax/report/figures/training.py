@@ -24,6 +24,8 @@ def training_curves(epochs: Sequence[dict], metric: str) -> Drawing:
     stages = list(dict.fromkeys(record["stage"] for record in epochs))
     figure = new_figure(3.8)
     panels = figure.subplots(2, len(stages), squeeze=False, sharex="col")
+    for axes in panels[0, 1:]:
+        axes.sharey(panels[0, 0])  # scores compare between stages, losses do not
     rows: list[list[object]] = []
     for column, stage in enumerate(stages):
         shown = (("validation_score", units.factor(metric)), ("loss", 1.0))
@@ -34,8 +36,6 @@ def training_curves(epochs: Sequence[dict], metric: str) -> Drawing:
         panels[0, column].set_title(f"stage {stage}")
         panels[1, column].set_xlabel("epoch")
         panels[1, column].xaxis.set_major_locator(MaxNLocator(integer=True))
-    for axes in panels[0, 1:]:
-        axes.sharey(panels[0, 0])  # scores compare between stages, losses do not
     panels[0, 0].set_ylabel(f"validation {units.label(metric)}")
     panels[1, 0].set_ylabel("training loss")
     header = ["stage", "quantity", "epoch", "mean", "min", "max", "trials"]
