@@ -35,7 +35,12 @@ def get_config():
         }
     )
     c.quirks.curriculum_labels = "own"  # "query": neighbours get the utterance's label, as released
-    settings = {"batch_size": 16, "learning_rate": 5e-4, "weight_decay": 1e-5, "dropout": 0.5}
+    settings = {
+        "batch_size": 8,  # rows of dialogues: of IEMOCAP about 16 dialogues
+        "learning_rate": 5e-4,
+        "weight_decay": 1e-5,
+        "dropout": 0.5,
+    }
     c.stages.hardy_unimodal = stage(
         constant_epochs=25, decay_epochs=0, information_weight=0.1, **settings
     )

@@ -134,6 +134,7 @@ class GroupArrays:
                     stage.settings.batch_size,
                     seed=trial.seed,
                     epoch=epoch,
+                    pack=self._experiment.grouping(stage).pack,
                 )
                 for trial, fold in zip(self.trials, self.folds, strict=True)
             ]
@@ -143,9 +144,8 @@ class GroupArrays:
         """[S, T, U, L] in which each trial's rows count; their dialogues are read as a whole."""
         grouping = self._experiment.grouping(stage)
         everything = np.arange(len(self._experiment.corpus))
-        return self._tables(
-            [fill_up(grouping.units(r, everything), self._batch_of(grouping)) for r in rows]
-        )
+        parts = [grouping.pack(grouping.units(r, everything)) for r in rows]
+        return self._tables([fill_up(part, self._batch_of(grouping)) for part in parts])
 
     def prepare_inputs(self, stage: Stage) -> tuple[Units, np.ndarray, list[tuple[Feed, Units]]]:
         """What `Programs.prepare` of a stage is asked with."""
@@ -156,7 +156,8 @@ class GroupArrays:
         """[S, T, U, L] in which every row of the corpus counts once.
 
         What is prepared for training has never seen validation or test: the training part's
-        dialogues are read as in training, the other rows in whole dialogues.
+        dialogues are read as in training, the other rows in whole dialogues. The two share no row
+        of units, where they would see each other.
         """
         grouping = self._experiment.grouping(stage)
         everything = np.arange(len(self._experiment.corpus))
@@ -165,7 +166,7 @@ class GroupArrays:
             train = self._training_units(stage, fold)
             train = Units(train.rows, train.rows >= 0)
             others = np.setdiff1d(everything, train.rows[train.counted])
-            parts = train, grouping.units(others, everything)
+            parts = grouping.pack(train), grouping.pack(grouping.units(others, everything))
             both = Units(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
             tables.append(fill_up(both, self._batch_of(grouping)))
         return self._tables(tables)

@@ -4,7 +4,7 @@ import ast
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -120,14 +120,21 @@ def _by_width(groups: Sequence[Group]) -> list[tuple[int, list[Trial]]]:
     return list(found.values())
 
 
-def epoch_order(units: Units, batch_size: int, *, seed: int, epoch: int) -> Units:
-    """Tables [steps, batch_size, L] in the order of one epoch, filled up in the last batch.
+def epoch_order(
+    units: Units,
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    pack: Callable[[Units], Units] = lambda units: units,
+) -> Units:
+    """Tables [steps, batch_size, L] in the order of one epoch, packed, filled up in the last batch.
 
     A pure function of its arguments: the same for a device-resident and a streamed corpus, alone
     and among other trials, and after a resume.
     """
     order = np.random.default_rng((seed, epoch)).permutation(len(units))
-    return fill_up(Units(units.rows[order], units.counted[order]), batch_size)
+    return fill_up(pack(Units(units.rows[order], units.counted[order])), batch_size)
 
 
 def fill_up(units: Units, batch_size: int) -> Units:

@@ -16,13 +16,14 @@ from mmer_jax.data.corpus import Corpus
 from mmer_jax.errors import UserError, shorten
 
 UNITS = ("utterance", "dialogue", "history")
+OPEN = 16  # rows that dialogues are still put into
 
 
 class Units(NamedTuple):
-    """n units, or tables of them: [..., L] for any leading axes.
+    """n rows of units, or tables of them: [..., L] for any leading axes.
 
     Attributes:
-      rows: int32, in the order of turns; -1: no utterance.
+      rows: int32, in the order of turns; -1: no utterance, as between two dialogues in one row.
       counted: bool, what is trained on or scored; never where there is no utterance.
     """
 
@@ -68,6 +69,34 @@ class Grouping:
         rows, found = (np.take_along_axis(x[groups], order, axis=1) for x in (self.table, found))
         return Units(np.where(found > 0, rows, -1).astype(np.int32), found == 2)
 
+    def pack(self, units: Units) -> Units:
+        """Whole units [n, L] side by side in fewer rows of the same L, in their order.
+
+        Dialogues differ in length, and what fills up a row costs as much as what is in it. Each
+        goes where it leaves the least room, of the last few rows that are still open.
+        """
+        sizes = (units.rows >= 0).sum(axis=1)
+        if self.length == 1 or not len(sizes):
+            return units
+        places: list[tuple[int, int]] = []
+        used: list[int] = []
+        open_rows: list[int] = []
+        for size in sizes:
+            fitting = [r for r in open_rows if used[r] + size <= self.length]
+            if fitting:
+                row = max(fitting, key=used.__getitem__)
+            else:
+                row = len(used)
+                used.append(0)
+                open_rows = [*open_rows[1 - OPEN :], row]
+            places.append((row, used[row]))
+            used[row] += size + 1
+        packed = empty(len(used), self.length)
+        for i, (row, start) in enumerate(places):
+            for whole, part in zip(packed, units, strict=True):
+                whole[row, start : start + sizes[i]] = part[i, : sizes[i]]
+        return packed
+
 
 @dataclasses.dataclass(frozen=True)
 class Histories:
@@ -104,6 +133,10 @@ class Histories:
         last = np.zeros(rows.shape, bool)
         last[:, -1] = True
         return Units(rows, last)
+
+    def pack(self, units: Units) -> Units:
+        """As they are: the last place of a row is what is predicted."""
+        return units
 
 
 def make_grouping(

@@ -62,7 +62,9 @@ class Unimodal:
         losses = _task_losses(logits, jnp.broadcast_to(labels, logits.shape[:3]))
         weights = batch.weights.reshape(turns.features.shape[:2])
         slots = jnp.where(turns.available[:, 0], weights[..., None], 0.0)
-        found = self.networks.informations(params, encoded, turns.keys)[:, 0].mean(axis=-1)
+        found = self.networks.informations(params, encoded, turns.keys, turns.segments)[:, 0].mean(
+            axis=-1
+        )
         terms = {
             "task": jnp.sum(jax.vmap(weighted_mean, in_axes=-1)(losses, slots)),
             "information": weighted_mean(found, weights),
@@ -144,7 +146,9 @@ class Student(Masked):
         terms = self.of_dialogues(params, batch, turns, keys[0], hyper)
         copies = self.curriculum.copies(batch, turns)
         encoded = self.networks.encode_available(
-            params, copies.features, copies.available, turns.patterns, hyper["dropout"], keys[1]
+            params,
+            *(copies.features, copies.available, turns.patterns, turns.segments),
+            *(hyper["dropout"], keys[1]),
         )
         of_copies = self.terms(params, encoded, copies, batch, keys[2], hyper)
         k = self.curriculum.settings.k

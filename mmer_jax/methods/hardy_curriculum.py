@@ -69,7 +69,7 @@ class Curriculum:
         missing = turns.present[:, None] & ~turns.available
         truth = jnp.broadcast_to(turns.features[:, None], reconstructed.shape)
         direct = reconstruction_error(reconstructed, truth, missing, dims=networks.dims)
-        informations = networks.informations(teacher, encoded, turns.keys)
+        informations = networks.informations(teacher, encoded, turns.keys, turns.segments)
         views = {
             "direct": direct / len(networks.dims),
             "indirect": informations.sum(axis=-1),

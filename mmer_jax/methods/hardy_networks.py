@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from mmer_jax.data.corpus import CorpusSpec
 from mmer_jax.methods.hardness import information
@@ -25,9 +25,10 @@ from mmer_jax.nn.dialogue import JointHead, MaskedAttention, TurnEncoder, Unifor
 
 
 class Turns(NamedTuple):
-    """U dialogues of L turns under K patterns; features are the modalities side by side.
+    """U rows of L turns under K patterns; features are the modalities side by side.
 
     Attributes:
+      segments: which dialogue of its row each turn belongs to.
       features, noisy: zeros where not present; `noisy` stands in for what a pattern takes away.
       patterns: [K, M], what made `available`; None where turns have masks of their own.
     """
@@ -37,6 +38,7 @@ class Turns(NamedTuple):
     present: Bool[Array, "U L M"]
     available: Bool[Array, "U K L M"]
     patterns: np.ndarray | None
+    segments: Int[Array, "U L"]
 
     @classmethod
     def of(cls, batch: Batch) -> "Turns":
@@ -52,6 +54,7 @@ class Turns(NamedTuple):
             batch.present.reshape(*shape, -1),
             jnp.moveaxis(available, 0, 1),
             None if batch.patterns is None else batch.patterns.array(),
+            jnp.cumsum(~batch.turns, axis=1),  # an empty place parts two dialogues
         )
 
     @property
@@ -129,7 +132,7 @@ class HardyNetworks:
           dropout, key: rate and random key, in training.
           experts: each modality goes through the attention of all encoders, whose outputs add up.
         """
-        more = {"dropout": dropout, "key": key, "experts": experts}
+        more = {"dropout": dropout, "key": key, "experts": experts, "segments": turns.segments}
         features = self.split(turns.features)
         noisy = [None] * len(features) if turns.noisy is None else self.split(turns.noisy)
         encoded = []
@@ -144,7 +147,8 @@ class HardyNetworks:
             x = self.encode_one(params, m, x, here, **more)
             if other is None:  # one turn stands for all that are absent
                 nothing = jnp.zeros((1, 1, self.dims[m]))
-                other = self.encode_one(params, m, nothing, jnp.zeros((1, 1), bool), **more)
+                alone = more | {"segments": None}
+                other = self.encode_one(params, m, nothing, jnp.zeros((1, 1), bool), **alone)
             else:
                 other = self.encode_one(params, m, other, here, **more)
             chosen = jnp.asarray(turns.patterns[:, m])[None, :, None, None]
@@ -157,6 +161,7 @@ class HardyNetworks:
         features: Float[Array, "U K ... L F"],
         keys: Bool[Array, "U K ... L M"],
         patterns: np.ndarray | None,
+        segments: Int[Array, "U L"],
         dropout=None,
         key=None,
     ) -> Float[Array, "U K ... L M h"]:
@@ -167,15 +172,24 @@ class HardyNetworks:
         encoded = []
         for m, x in enumerate(self.split(features)):
             k = slice(None) if patterns is None else np.flatnonzero(patterns[:, m])
-            left = self.encode_one(params, m, x[:, k], keys[..., m][:, k], dropout, key)
+            left = self.encode_one(params, m, x[:, k], keys[..., m][:, k], dropout, key, segments)
             zeros = jnp.zeros((*x.shape[:-1], self.size), left.dtype)
             encoded.append(zeros.at[:, k].set(left))
         return jnp.where(keys[..., None], jnp.stack(encoded, axis=-2), 0.0)
 
     def encode_one(
-        self, params: Params, m: int, x, keys, dropout=None, key=None, *, experts: bool = False
-    ) -> Float[Array, "... L h"]:
-        """Modality m alone: x [..., L, D] under keys [..., L]."""
+        self,
+        params: Params,
+        m: int,
+        x: Float[Array, "U ... L D"],
+        keys: Bool[Array, "U ... L"],
+        dropout=None,
+        key=None,
+        segments: Int[Array, "U L"] | None = None,
+        *,
+        experts: bool = False,
+    ) -> Float[Array, "U ... L h"]:
+        """Modality m alone."""
         through = range(len(self.names)) if experts else (m,)
         rngs = _streams(key, m, 1 + len(through))
         with jax.named_scope(f"encode_{self.names[m]}"):
@@ -188,7 +202,7 @@ class HardyNetworks:
             said: Any = [
                 self.encoder.apply(
                     {"params": params[f"encoder_{self.names[e]}"]},
-                    *(projected, keys, dropout),
+                    *(projected, keys, dropout, _like(segments, keys)),
                     rngs=own,
                     method="attend",
                 )
@@ -219,21 +233,35 @@ class HardyNetworks:
             return found
 
     def informations(
-        self, params: Params, encoded: Float[Array, "... L M h"], keys: Bool[Array, "... L M"]
-    ) -> Float[Array, "... L P"]:
+        self,
+        params: Params,
+        encoded: Float[Array, "U ... L M h"],
+        keys: Bool[Array, "U ... L M"],
+        segments: Int[Array, "U L"],
+    ) -> Float[Array, "U ... L P"]:
         """I(x; y) of each pair of modalities; the joint representation is what both read."""
         found = []
         for i, j in itertools.combinations(range(len(self.names)), 2):
             x, y = encoded[..., i, :], encoded[..., j, :]
             either = keys[..., i] | keys[..., j]
             with jax.named_scope(f"information_{self.names[i]}_{self.names[j]}"):
-                joint = self._read(params, i, j, x, y, either)
-                joint += self._read(params, j, i, y, x, either)
+                joint = self._read(params, i, j, x, y, either, segments)
+                joint += self._read(params, j, i, y, x, either, segments)
                 found.append(information(x, y, joint))
         return jnp.stack(found, axis=-1)
 
-    def _read(self, params: Params, i: int, j: int, queries, turns, keys):
-        return self.cross.apply({"params": params[self.cross_name(i, j)]}, queries, turns, keys)
+    def _read(self, params: Params, i: int, j: int, queries, turns, keys, segments):
+        return self.cross.apply(
+            {"params": params[self.cross_name(i, j)]},
+            *(queries, turns, keys, None, _like(segments, keys)),
+        )
+
+
+def _like(segments: Int[Array, "U L"] | None, keys: Bool[Array, "U ... L"]):
+    """`segments` with axes of size 1 where `keys` has more."""
+    if segments is None:
+        return None
+    return segments.reshape(len(segments), *[1] * (keys.ndim - 2), -1)
 
 
 def _streams(key: Array | None, m: int, count: int) -> list[dict[str, Array]]:

@@ -2,7 +2,8 @@
 
 A dialogue is [..., L, D], its turns in order; `keys` [..., L] marks those that may be attended to.
 What a turn is not allowed to see has no part in it, whatever stands there; where no turn may be
-seen, attention gives 0. Dialogues of any length may be padded to any length.
+seen, attention gives 0. Dialogues of any length may be padded to any length, and several may stand
+in one row, told apart by `segments` [..., L], a number for each turn's dialogue; None: one only.
 """
 
 import functools
@@ -10,7 +11,7 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from mmer_jax.nn.attention import VERY_NEGATIVE
 from mmer_jax.nn.layers import Dropout, Linear, torch_uniform
@@ -36,6 +37,7 @@ class MaskedAttention(nn.Module):
         turns: Float[Array, "... L D"],
         keys: Bool[Array, "... L"],
         dropout=None,
+        segments: Int[Array, "... L"] | None = None,
     ) -> Float[Array, "... L D"]:
         """What each of `queries` reads in `turns`."""
         size = queries.shape[-1]
@@ -46,6 +48,8 @@ class MaskedAttention(nn.Module):
         q, k, v = (x.reshape(*x.shape[:-1], *split) for x in (q, k, v))
         score = jnp.einsum("...qhd,...khd->...hqk", q, k) / split[1] ** 0.5
         allowed = keys[..., None, None, :]
+        if segments is not None:
+            allowed &= (segments[..., :, None] == segments[..., None, :])[..., None, :, :]
         weight = jax.nn.softmax(jnp.where(allowed, score, VERY_NEGATIVE), axis=-1)
         weight = jnp.where(allowed, weight, 0.0)  # where no turn is allowed: softmax gave 1 / L
         y = jnp.einsum("...hqk,...khd->...qhd", weight, v).reshape(queries.shape)
@@ -61,8 +65,9 @@ class _Block(nn.Module):
     heads: int
 
     @nn.compact
-    def __call__(self, x, keys, dropout):
-        return x + MaskedAttention(self.heads, name="attention")(x, x, keys, dropout), None
+    def __call__(self, x, keys, dropout, segments):
+        attention = MaskedAttention(self.heads, name="attention")
+        return x + attention(x, x, keys, dropout, segments), None
 
 
 class TurnEncoder(nn.Module):
@@ -84,17 +89,17 @@ class TurnEncoder(nn.Module):
         )(self.heads)
 
     def __call__(
-        self, x: Float[Array, "... L D"], keys: Bool[Array, "... L"], dropout=None
+        self, x: Float[Array, "... L D"], keys: Bool[Array, "... L"], dropout=None, segments=None
     ) -> Float[Array, "... L h"]:
-        return self.attend(self.project(x, dropout), keys, dropout)
+        return self.attend(self.project(x, dropout), keys, dropout, segments)
 
     def project(self, x: Float[Array, "... L D"], dropout=None) -> Float[Array, "... L h"]:
         return self.dropout(self.projection(x), dropout)
 
     def attend(
-        self, x: Float[Array, "... L h"], keys: Bool[Array, "... L"], dropout=None
+        self, x: Float[Array, "... L h"], keys: Bool[Array, "... L"], dropout=None, segments=None
     ) -> Float[Array, "... L h"]:
-        return self.blocks(x, keys, dropout)[0]
+        return self.blocks(x, keys, dropout, segments)[0]
 
 
 class JointHead(nn.Module):

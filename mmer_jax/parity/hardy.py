@@ -42,7 +42,8 @@ def _compare(meta, arrays, *, teacher: bool) -> Iterator[Difference]:
     real = given["input/utterance_mask_batch_seq"] > 0
     present = given["input/available_seq_batch_3"].swapaxes(0, 1) > 0
     keys = present & real[..., None]
-    turns = Turns(features, None, keys, keys[:, None], None)
+    one = jnp.zeros(real.shape, jnp.int32)  # a row is a dialogue
+    turns = Turns(features, None, keys, keys[:, None], None, one)
     for stage, experts in (("output_first_stage", False), ("output", teacher)):
         ours = jax.jit(
             lambda params, experts=experts: _outputs(networks, params, turns, teacher, experts)
@@ -74,7 +75,7 @@ def _outputs(networks: HardyNetworks, params, turns: Turns, teacher: bool, exper
     each = networks.classify_each(params, encoded)
     ours = {f"out_{x}": each[..., m, :] for m, x in enumerate(LETTERS.values())}
     if teacher:
-        found = networks.informations(params, encoded, keys)
+        found = networks.informations(params, encoded, keys, turns.segments)
         ours |= {f"mi_{pair}": found[..., i] for i, pair in enumerate(("at", "av", "tv"))}
     return ours | {"out": logits, "rec_feats": reconstructed.swapaxes(0, 1)}
 

@@ -100,3 +100,31 @@ def test_faulty_dialogues_are_explained(corpus, changes, message):
             columns[name][rows] = values
     with pytest.raises(UserError, match=message):
         make_grouping(dataclasses.replace(corpus, columns=columns), "dialogue")
+
+
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(0, 2**31))
+def test_packed_dialogues_are_whole_and_apart(n, n_dialogues, seed):
+    rng = np.random.default_rng(seed)
+    names = rng.integers(n_dialogues, size=n).astype(str)
+    grouping = group_turns(names, np.arange(n), np.arange(n))
+    units = grouping.units(np.flatnonzero(rng.random(n) < 0.7), np.arange(n))
+    packed = grouping.pack(units)
+    assert len(packed) <= len(units) and packed.rows.shape[1] == units.rows.shape[1]
+
+    def dialogues(units):
+        """Of every run of utterances its rows and which of them count."""
+        found = []
+        for rows, counted in zip(*units, strict=True):
+            for run in np.split(np.arange(len(rows)), np.flatnonzero(rows < 0)):
+                run = run[rows[run] >= 0]
+                if len(run):
+                    found.append((tuple(rows[run]), tuple(counted[run])))
+        return sorted(found)
+
+    assert dialogues(packed) == dialogues(units)
+
+
+def test_short_dialogues_share_a_row():
+    grouping = group_turns(np.repeat(["a", "b", "c"], [7, 3, 3]), np.arange(13), np.arange(13))
+    packed = grouping.pack(grouping.units(np.arange(13), np.arange(13)))
+    assert packed.rows.tolist() == [[0, 1, 2, 3, 4, 5, 6], [7, 8, 9, -1, 10, 11, 12]]

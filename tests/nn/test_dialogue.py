@@ -95,3 +95,13 @@ def test_the_joint_head_reads_and_reconstructs():
     params = jax.jit(module.init)(jax.random.key(1), x)
     logits, features = module.apply(params, x)
     assert logits.shape == (2, TURNS, 3) and features.shape == (2, TURNS, 11)
+
+
+def test_dialogues_in_one_row_do_not_see_each_other(encoder, dialogues):
+    encode, params = encoder
+    module = TurnEncoder(SIZE, heads=2, depth=3)
+    row = dialogues[:2].reshape(1, -1, DIM)
+    segments = jnp.repeat(jnp.arange(2), TURNS)[None]
+    together = jax.jit(lambda x, keys: module.apply(params, x, keys, None, segments))
+    out = together(row, KEYS[:2].reshape(1, -1)).reshape(2, TURNS, -1)
+    np.testing.assert_allclose(out, encode(params, dialogues[:2], KEYS[:2]), **CLOSE)
