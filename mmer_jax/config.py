@@ -87,6 +87,7 @@ def base() -> ConfigDict:
     c.eval.mask_seed = 0
     c.eval.noise = ("gaussian",)  # for protocol noise: and impulse
     c.eval.noise_levels = (20, 40, 60, 80, 100)  # steps of the schedule
+    c.eval.study = "test"  # whose hardness and neighbours hardness.csv has: test | all | none
 
     c.mesh = ConfigDict()
     c.mesh.devices = 0  # how many of the devices to use; 0: all
@@ -141,6 +142,7 @@ INCIDENTAL = (
     "eval.mask_seed",
     "eval.noise",
     "eval.noise_levels",
+    "eval.study",
     "trials.folds",
     "trials.seeds",
     "trials.max_parallel",
@@ -228,6 +230,7 @@ def check_values(config: ConfigDict) -> None:
         "data.dialogues": ("column", "none"),
         "train.patterns": ("all", "sample", "rate", *_pattern_names(config.data.modalities)),
         "train.noise": ("none", *NOISES),
+        "eval.study": ("test", "all", "none"),
         "noise.schedule": SCHEDULES,
         "model.pooling": ("maxpool", "last", "attention"),
         "model.retrieval": ("nearest", "random", "none"),

@@ -11,10 +11,11 @@ from mmer_jax.checkpoint import Finished, load_final
 from mmer_jax.data.corpus import Corpus, CorpusSpec
 from mmer_jax.data.noise import NoiseDraw
 from mmer_jax.data.protocols import RATES, Condition, condition_name, effective_rate
-from mmer_jax.data.units import Units
+from mmer_jax.data.units import Units, places
 from mmer_jax.experiment import Experiment, GroupArrays
 from mmer_jax.pairs import PairCounts
 from mmer_jax.results import Result
+from mmer_jax.study import StudyTable
 from mmer_jax.trials import Group, Trial
 
 PICTURED = 500  # utterances in the picture of invariant features
@@ -37,7 +38,8 @@ def evaluate_trials(
       width: of the trial axis.
       done: where their parameters are.
       conditions: what to score.
-      workdir: parameters are read from it; invariants.npz is written to it.
+      workdir: parameters are read from it; invariants.npz, pairs.npz and hardness.csv are written
+        to it.
     """
     stages = experiment.stages(trials[0].point)
     stage = stages[-1]
@@ -49,6 +51,8 @@ def evaluate_trials(
     results: list[Result] = []
     full = next((c.available[0] for c in conditions if c.protocol == "full"), None)
     pairs = PairCounts(experiment.corpus.spec)
+    study = StudyTable(experiment, stage)
+    imagines = stage.imagine is not None and any(c.protocol == "pattern" for c in conditions)
     for group in dict.fromkeys(done[trial.key].group for trial in trials):
         mine = [trial for trial in trials if done[trial.key].group == group]
         stored = load_final(workdir, group)
@@ -61,7 +65,7 @@ def evaluate_trials(
             earlier = {n: trained[n] for n in recall.needed(stages) if n in trained}
             tests = [fold.test for fold in arrays.folds]
             units = arrays.evaluation_tables(stage, tests)
-            data = arrays.trial_data(0)
+            data = arrays.trial_data(len(stages) - 1)
             if stage.recalls:
                 made_by = data._asdict() | {"earlier": earlier}
                 where = [(group, int(position)) for position in index]
@@ -91,29 +95,25 @@ def evaluate_trials(
                     method=experiment.config.method,
                 )
             has_teacher = {s.name for s in stages} <= trained.keys()  # an import may lack it
-            if stage.imagine and has_teacher and any(c.protocol == "pattern" for c in conditions):
-                results += _imagination(
-                    experiment, stage, programs, arrays, earlier, params, data, units
+            if has_teacher and (imagines or study.splits):
+                prepared = programs.prepare(
+                    earlier, data, experiment.feed, *arrays.prepare_inputs(stage)
                 )
+                if imagines:
+                    results += _imagination(experiment, programs, arrays, params, prepared, units)
+                if study.splits:
+                    study.add(programs, arrays, params, prepared)
             if trials[0] in part:
                 _save_invariants(workdir, experiment, programs, params, data, units, tests[0])
     pairs.save(workdir, experiment.corpus)
+    study.save(workdir)
     return results
 
 
-def places(units: Units, trial: int, rows: np.ndarray) -> np.ndarray:
-    """[n]: where `rows` [n] of a trial stand in what is predicted of `units`, flat [S·U·L]."""
-    found, counted = (x[:, trial].reshape(-1) for x in units)
-    where = np.flatnonzero(counted)
-    order = np.argsort(found[where])
-    return where[order[np.searchsorted(found[where], rows, sorter=order)]]
-
-
-def _imagination(experiment, stage, programs, arrays, earlier, params, data, units) -> list[Result]:
+def _imagination(experiment, programs, arrays, params, prepared, units) -> list[Result]:
     """How much of the variance of what is missing is imagined, by pattern."""
-    corpus, feed = experiment.corpus, experiment.feed
-    data = programs.prepare(earlier, data, feed, *arrays.prepare_inputs(stage))
-    shares = programs.imagination(params, data, feed, units)
+    corpus = experiment.corpus
+    shares = programs.imagination(params, prepared, experiment.feed, units)
     return [
         Result(
             method=experiment.config.method,

@@ -1,6 +1,7 @@
 """python -m mmer_jax.main --config=configs/NAME.py --workdir=DIR [--config.section.key=value ...]
 
-Trains and scores one configuration, or with --sweep=configs/sweeps/NAME.py every point of a sweep.
+Trains and scores one configuration. With --sweep=configs/sweeps/NAME.py it trains every point of a
+sweep and scores the best one; with --each as well, every point is scored, as a run of its own.
 The same command on the same workdir goes on where it stopped.
 """
 
@@ -13,6 +14,7 @@ from ml_collections import config_flags
 from rich.console import Console
 
 from mmer_jax import cli
+from mmer_jax.ablation import run_each
 from mmer_jax.errors import UserError, is_disk_full
 from mmer_jax.interrupt import Interrupted
 from mmer_jax.sweep import load_sweep
@@ -21,6 +23,7 @@ from mmer_jax.train import run
 CONFIG = config_flags.DEFINE_config_file("config", help_string="Configuration file.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, results and report go.")
 SWEEP = flags.DEFINE_string("sweep", None, "File whose sweep() yields overrides of the config.")
+EACH = flags.DEFINE_bool("each", False, "Score every point of the sweep, and compare them.")
 CACHE = flags.DEFINE_string(
     "compilation_cache", cli.CACHE, "Compiled programs are kept here; empty: not."
 )
@@ -32,6 +35,8 @@ def parse_flags(argv: list[str]) -> list[str]:
         arguments = cli.parse_flags(argv)
         if not WORKDIR.value:
             raise UserError("no --workdir given: where checkpoints, results and report should go")
+        if EACH.value and not SWEEP.value:
+            raise UserError("--each scores every point of a sweep: give --sweep=FILE as well")
         return arguments
     except UserError as error:
         _fail(error)
@@ -44,7 +49,11 @@ def main(argv: list[str]) -> None:
     cli.use_compilation_cache(CACHE.value)
     try:
         points = load_sweep(Path(SWEEP.value), CONFIG.value) if SWEEP.value else None
-        run(CONFIG.value, Path(WORKDIR.value).expanduser(), console, points)
+        workdir = Path(WORKDIR.value).expanduser()
+        if points and EACH.value:
+            run_each(points, workdir, console)
+        else:
+            run(CONFIG.value, workdir, console, points)
     except Interrupted as stopped:
         console.print(f"{stopped}: checkpoint written; run the same command again to go on")
         sys.exit(stopped.exit_code)

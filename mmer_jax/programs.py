@@ -182,6 +182,7 @@ class Programs:
         self._predict = jax.jit(self._predict_steps, static_argnames="patterns")
         self._invariants = jax.jit(self._invariant_steps)
         self._imagine = jax.jit(self._imagination_steps)
+        self._study = jax.jit(self._study_steps)
         self._constants = jit(jax.vmap(stage.constants))
         self._survey = jit(jax.vmap(self._survey_rows))
 
@@ -331,13 +332,17 @@ class Programs:
         return np.concatenate(parts, axis=1)[:, : len(available)]
 
     def _predict_under(self, params, trials, feed: Feed, units: Units, noise, **available):
-        parts = [
-            np.asarray(self._predict(params, trials, piece, noise, **available))
-            for piece in feed.pieces(units)
-        ]
-        logits = np.concatenate(parts)[: len(units)]  # [S, T, K, U·L, C]
-        steps, n_trials, n_patterns, batch, outputs = logits.shape
-        return logits.transpose(1, 2, 0, 3, 4).reshape(n_trials, n_patterns, steps * batch, outputs)
+        pieces = feed.pieces(units)
+        parts = [self._predict(params, trials, piece, noise, **available) for piece in pieces]
+        return _by_pattern(parts, len(units))
+
+    def study(self, trials: TrialData, feed: Feed, units: Units) -> dict[str, np.ndarray]:
+        """What the stage says of units [S, T, U, L] for study, [T, K, S·U·L, ...] each.
+
+        `trials` must come from `prepare`; K are the stage's patterns.
+        """
+        parts = [self._study(trials, piece) for piece in feed.pieces(units)]
+        return {name: _by_pattern([part[name] for part in parts], len(units)) for name in parts[0]}
 
     def imagination(
         self, params: Params, trials: TrialData, feed: Feed, units: Units
@@ -538,6 +543,15 @@ class Programs:
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
         return jax.lax.scan(one_step, zeros, _steps(piece))[0]
 
+    def _study_steps(self, trials, piece: Piece):
+        assert self._stage.study is not None
+        study, patterns = self._stage.study, self.patterns
+
+        def one_trial(trial, *inputs):
+            return study(make_batch(self._spec, piece.resident, trial, *inputs, patterns))
+
+        return jax.lax.map(lambda inputs: jax.vmap(one_trial)(trials, *inputs), _steps(piece))
+
     def _invariant_steps(self, params, trials, piece: Piece):
         full = full_pattern(len(self._spec.modalities))
 
@@ -548,6 +562,13 @@ class Programs:
         return jax.lax.map(
             lambda inputs: jax.vmap(one_trial)(params, trials, *inputs), _steps(piece)
         )
+
+
+def _by_pattern(parts: Sequence[Array], steps: int) -> np.ndarray:
+    """[S, T, K, U·L, ...] in parts, the last filled up -> [T, K, S·U·L, ...] of `steps`."""
+    found = np.concatenate([np.asarray(part) for part in parts])[:steps]
+    found = np.moveaxis(found, 0, 2)  # [T, K, S, U·L, ...]
+    return found.reshape(*found.shape[:2], -1, *found.shape[4:])
 
 
 def _steps(piece: Piece):

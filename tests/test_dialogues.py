@@ -185,6 +185,22 @@ def test_a_mask_of_one_turn_changes_the_others_of_its_dialogue(predictor, corpus
     assert set(np.flatnonzero(changed)) == {first, *others}
 
 
+def test_a_dialogue_with_nothing_left_is_zeros_to_the_joint_head(predictor, corpus):
+    """The same for each of its turns, finite, and nothing to the other dialogues."""
+    grouping = make_grouping(corpus, "dialogue")
+    units, masks = grouping.units(EVERY, EVERY), np.ones((2, 60, 3), bool)
+    sizes = (grouping.table >= 0).sum(axis=1)
+    longest, single = grouping.table[sizes.argmax()], grouping.table[sizes.argmin()]
+    assert sizes.min() == 1
+    masked = np.concatenate([longest[longest >= 0], single[:1]])
+    masks[1, masked] = False
+    everything, found = predictor(units, masks)
+    assert np.isfinite(found).all() and np.ptp(found[masked], axis=0).max() < 1e-6
+    others = np.setdiff1d(EVERY, masked)
+    np.testing.assert_allclose(found[others], everything[others], **CLOSE)
+    assert abs(found - everything)[masked].max() > 1e-3
+
+
 def test_needed_masks_are_the_different_ones_of_a_noise():
     mask = np.random.default_rng(0).random((3, 60, 3)) < 0.7
     conditions = [

@@ -4,7 +4,7 @@ import pytest
 from conftest import ROOT
 from helpers import shrunk
 
-from configs import demo, ei2, ifmmin, mosei_utt_fusion
+from configs import demo, ei2, hardy, ifmmin, mosei_utt_fusion, ramer
 from mmer_jax.errors import UserError
 from mmer_jax.sweep import choice, grid, load_sweep, log_uniform, random, uniform
 
@@ -54,6 +54,7 @@ def test_points_share_a_program_as_long_as_shapes_are_the_same(tmp_path):
 @pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "configs/sweeps").glob("*.py")))
 def test_shipped_sweeps_load(name):
     configs = {"demo": demo, "ei2_ablation": ei2, "mosei_utt_fusion": mosei_utt_fusion}
+    configs |= {"ramer_ablation": ramer, "hardy_ablation": hardy}
     config = configs.get(name, ifmmin).get_config()
     assert len(load_sweep(ROOT / "configs" / "sweeps" / f"{name}.py", config)) >= 4
 

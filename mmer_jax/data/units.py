@@ -39,6 +39,14 @@ def empty(*shape: int) -> Units:
     return Units(np.full(shape, -1, np.int32), np.zeros(shape, bool))
 
 
+def places(units: Units, trial: int, rows: np.ndarray) -> np.ndarray:
+    """[n]: where `rows` [n] of a trial stand in what is predicted of `units`, flat [S·U·L]."""
+    found, counted = (x[:, trial].reshape(-1) for x in units)
+    where = np.flatnonzero(counted)
+    order = np.argsort(found[where])
+    return where[order[np.searchsorted(found[where], rows, sorter=order)]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Grouping:
     """Which rows of a corpus belong together.

@@ -206,6 +206,7 @@ def stages(config, spec: CorpusSpec) -> tuple[Stage, ...]:
         predict=student.predict,
         prepare=curriculum.prepare,
         survey=curriculum.survey,
+        study=curriculum.study,
     )
     return (first, third) if settings.hardness == "off" else (first, second, third)
 

@@ -12,12 +12,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from mmer_jax.data.missing import full_pattern, missing_patterns
-from mmer_jax.methods.curriculum import curriculum
+from mmer_jax.methods.curriculum import curriculum, union
 from mmer_jax.methods.hardness import hardness, reconstruction_error
 from mmer_jax.methods.hardy_networks import HardyNetworks, Turns
 from mmer_jax.methods.stage import Batch, Params, Tensors
 from mmer_jax.retrieval import top_k
 
+STUDIED = 5  # of each modality's neighbours, at least, whatever K
 RANDOM_AT_ONCE = 256  # utterances whose random neighbours are drawn at a time
 
 
@@ -92,15 +93,11 @@ class Curriculum:
         present, own = frozen["present"], jnp.arange(len(database))
         available = jnp.asarray(self.subsets)[None] & present[:, None]
         scaled = self._hardness(frozen, database, available)
-        nearest = jnp.stack(
-            [
-                jnp.concatenate([own[:, None], rows], axis=1)
-                for rows in self._nearest(frozen, database, own, key)
-            ],
-            axis=1,
-        )
+        nearest = jnp.stack(self._nearest(frozen, database, own, key), axis=1)  # [N, M, n]
+        first = jnp.broadcast_to(own[:, None, None], (*nearest.shape[:2], 1))
+        lists = jnp.concatenate([first, nearest[..., : self.settings.k]], axis=-1)
         rows = curriculum(
-            jnp.broadcast_to(nearest[:, None], (*scaled.shape, *nearest.shape[1:])),
+            jnp.broadcast_to(lists[:, None], (*scaled.shape, *lists.shape[1:])),
             available,
             scaled,
             self.settings.k,
@@ -110,7 +107,8 @@ class Curriculum:
             name: jnp.where(database.reshape(-1, *[1] * (frozen[name].ndim - 1)), frozen[name], 0)
             for name in ("features", "labels", "present")
         }
-        return {"neighbours": rows, "hardness": scaled}, kept
+        views = {name: frozen[name] for name in ("direct", "indirect") if name in frozen}
+        return {"neighbours": rows, "hardness": scaled, "nearest": nearest} | views, kept
 
     def _hardness(self, frozen: Tensors, database, available) -> Float[Array, "N P"]:
         settings = self.settings
@@ -130,9 +128,9 @@ class Curriculum:
         of_each = jax.vmap(of_subset, in_axes=1, out_axes=1)
         return of_each(frozen["direct"], frozen["indirect"], available)
 
-    def _nearest(self, frozen: Tensors, database, own, key) -> list[Int[Array, "N k"]]:
-        """Of each modality the K nearest training utterances that have it; -1: no more."""
-        k, found = self.settings.k, []
+    def _nearest(self, frozen: Tensors, database, own, key) -> list[Int[Array, "N n"]]:
+        """Of each modality the nearest training utterances that have it; -1: no more."""
+        k, found = max(self.settings.k, STUDIED), []
         for m, name in enumerate(self.networks.names):
             valid = database & frozen["present"][:, m]
             with jax.named_scope(f"nearest_{name}"):
@@ -147,15 +145,35 @@ class Curriculum:
                 found.append(top_k(space, space, k, metric=metric, exclude=own, valid=valid).rows)
         return found
 
+    def study(self, batch: Batch) -> Tensors:
+        """Neighbours by the available modalities, however hard, and hardness with its two views."""
+        nearest = batch.frozen["nearest"][None]
+        lists = jnp.broadcast_to(nearest, (len(batch.available), *nearest.shape[1:]))
+        found = {"neighbours": union(lists, batch.available)[..., : nearest.shape[-1]]}
+        if self.settings.hardness == "off":
+            return found
+        place, left = self._subset(batch).T, batch.available.any(axis=-1)
+        for name in ("hardness", "direct", "indirect"):
+            of_pattern = jnp.take_along_axis(batch.frozen[name], place, axis=1).T
+            found[name] = jnp.where(left, of_pattern, jnp.nan)
+        return found
+
+    def _subset(self, batch: Batch) -> Int[Array, "K B"]:
+        """Which of `subsets` utterances have left under each pattern; 0 where they have nothing."""
+        code = batch.available @ (1 << np.arange(len(self.networks.names)))
+        return jnp.asarray(self._place)[code]
+
     # ---- in every step ----
 
     def copies(self, batch: Batch, turns: Turns) -> Copies:
-        """The K copies of a training batch; only utterances that count are replaced."""
-        n_modalities = len(self.networks.names)
-        code = batch.available @ (1 << np.arange(n_modalities))
-        place = jnp.asarray(self._place)[code.T]  # [B, K]
+        """The K copies of a training batch.
+
+        Only utterances that count and have something left are replaced.
+        """
+        place = self._subset(batch).T  # [B, K]
         rows = jnp.take_along_axis(batch.frozen["neighbours"], place[..., None], axis=1)
-        rows = jnp.where(batch.weights[:, None, None] > 0, rows, -1)
+        replaced = (batch.weights[:, None] > 0) & batch.available.any(axis=-1).T
+        rows = jnp.where(replaced[..., None], rows, -1)
         rows = rows.reshape(*batch.turns.shape, *rows.shape[1:])  # [U, L, K, C]
         rows = jnp.transpose(rows, (0, 2, 3, 1))
         itself = rows < 0

@@ -26,7 +26,7 @@ from jaxtyping import Array, Bool, Float, Int
 from mmer_jax.data.corpus import CorpusSpec
 from mmer_jax.losses import task_terms
 from mmer_jax.methods.encoding import flatten
-from mmer_jax.methods.stage import Batch, Params, Stage, own_places
+from mmer_jax.methods.stage import OTHER, Batch, Params, Stage, own_places
 from mmer_jax.nn.heads import FcClassifier
 from mmer_jax.nn.tokens import TokenEncoder
 from mmer_jax.retrieval import TopK, top_k
@@ -236,6 +236,18 @@ class RAMER:
     def predict(self, params, batch: Batch):
         return self.classify(params, self.slots(params, batch))[0]
 
+    def study(self, batch: Batch) -> dict[str, Array]:
+        """The neighbours that fill what is missing, and the similarity of the last one."""
+        left = batch.available.any(axis=-1)
+        places = jnp.where(left[..., None], self.chosen(batch), -1)
+        rows = batch.constants["database"]["row"][places]
+        rows = jnp.where(rows == OTHER, OTHER - places, rows)  # unlabelled ones stand first
+        found = {"neighbours": jnp.where(places >= 0, rows, -1)}
+        if self.retrieval == "nearest":
+            similarity = jnp.where(batch.available, batch.frozen["similarity"][None], -jnp.inf)
+            found["similarity"] = similarity.max(axis=-1)
+        return found
+
     def imagined(self, params, batch: Batch):
         del params
         own = self.own(batch.frozen["hidden"])[None]
@@ -314,5 +326,6 @@ def stages(config, spec: CorpusSpec) -> tuple[Stage, ...]:
             recalls=True,
             refresh_epochs=config.stages.ramer.refresh_epochs,
             imagine=model.imagined,
+            study=None if model.retrieval == "none" else model.study,
         ),
     )

@@ -115,6 +115,10 @@ class Stage:
         which the slots count that a pattern takes away; None where nothing is imagined.
       invariants: (params, batch) -> [B, M, h] modality-invariant features of what is present, for
         the report's picture; None where a method has none.
+      study: batch -> what hardness.csv tells of utterances under each pattern, from batch.frozen
+        and batch.constants: "neighbours" [K, B, n], nearest first, rows of the corpus (-1: none,
+        OTHER - i: the unlabelled utterance i), and measures [K, B] by name, not finite where there
+        is none. None: there is nothing to study.
     """
 
     name: str
@@ -136,6 +140,7 @@ class Stage:
         Callable[[Params, Batch], tuple[Float[Array, "K B M h"], Float[Array, "K B M h"]]] | None
     ) = None
     invariants: Callable[[Params, Batch], Float[Array, "B M h"]] | None = None
+    study: Callable[[Batch], Tensors] | None = None
 
     @property
     def hyper(self) -> dict[str, float]:

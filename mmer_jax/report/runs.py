@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mmer_jax import pairs
+from mmer_jax import pairs, study
 from mmer_jax.errors import UserError
 from mmer_jax.metrics import JOINT
 from mmer_jax.pairs import Pairs
+from mmer_jax.report import neighbours
+from mmer_jax.report.neighbours import Study
 from mmer_jax.report.scores import Scores, collect
 from mmer_jax.report.sweep import SweepPoint, read_sweep
 from mmer_jax.report.tasks import of_task, together
@@ -54,6 +56,7 @@ class Run:
       epochs: lines of metrics.jsonl, of the chosen point alone after a sweep.
       sweep: the points of sweep.csv; empty without a sweep.
       pairs: of two tasks which classes go together.
+      study: hardness and neighbours of test utterances, of methods that have either.
     """
 
     workdir: Path
@@ -67,6 +70,7 @@ class Run:
     sweep: list[SweepPoint]
     invariants: Invariants | None
     pairs: Pairs | None
+    study: Study | None
 
     @property
     def method(self) -> str:
@@ -126,6 +130,7 @@ def load_run(workdir: Path, *, own: bool = False) -> Run:
             sweep=sweep,
             invariants=_read_invariants(workdir / "invariants.npz"),
             pairs=pairs.read(workdir / pairs.FILE) if len(tasks) == 2 else None,
+            study=neighbours.read(workdir / study.FILE, classes=bool(next(iter(tasks.values())))),
         )
 
 
@@ -146,9 +151,10 @@ def by_task(run: Run) -> list[Run]:
                 sweep=[],
                 invariants=run.invariants if not views else None,
                 pairs=None,
+                study=run.study if not views else None,
             )
         )
-    joint = dataclasses.replace(run, results=together(run.results), invariants=None)
+    joint = dataclasses.replace(run, results=together(run.results), invariants=None, study=None)
     return [*views, joint]
 
 

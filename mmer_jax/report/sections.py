@@ -7,6 +7,7 @@ from mmer_jax.report.curves import RATE_PROTOCOLS
 from mmer_jax.report.document import Document, escape
 from mmer_jax.report.figures.confusion import confusion_matrices, shows_counts
 from mmer_jax.report.figures.curves import noise_curves, rate_curves
+from mmer_jax.report.figures.neighbours import hardness_and_agreement
 from mmer_jax.report.figures.pairs import pair_circles
 from mmer_jax.report.figures.projection import MAX_POINTS, projection
 from mmer_jax.report.figures.recall import class_recalls
@@ -35,6 +36,17 @@ RATES = (
     "nominal one at high rates (two thirds is the most of three modalities). All methods have the "
     "same masks; the predictions under all draws of a rate are scored together."
 )
+TOP_N = (
+    "Neighbours are those that the method retrieves for a test utterance under a pattern, among "
+    "training utterances and unlabelled ones. Top-n: the nearest n of them that have a label, "
+)
+AGREEMENT = TOP_N + "the share whose label is the utterance's; chance: of two test utterances."
+DISTANCE = TOP_N + "the mean distance of their labels; chance: of two test utterances."
+HARDNESS = (
+    "The error (of classes in percent) of test utterances in four groups of equal size, by rising "
+    "hardness (HARDY-MER, by the teacher) or similarity of the last neighbour (RAMER), and "
+    "Spearman's rank correlation of the two; per fold and seed."
+)
 
 
 class GroupSections:
@@ -55,6 +67,7 @@ class GroupSections:
         self.significance()
         self.confusion()
         self.pairs()
+        self.neighbours()
         self.sweeps()
         self.training()
         self.projections()
@@ -160,6 +173,21 @@ class GroupSections:
                 "where one says all of the other."
             )
             self._figure(f"pairs-{name}", pair_circles(pairs), caption)
+
+    def neighbours(self) -> None:
+        found = {name: run.study for name, run in self.group.runs.items() if run.study}
+        if not found:
+            return
+        self._heading("Neighbours and hardness")
+        self._tables([tables.agreement_table(found)])
+        self.document.paragraph(AGREEMENT if self.group.classes else DISTANCE)
+        hardness = tables.hardness_table(found)
+        if hardness:
+            self._tables([hardness])
+            self.document.paragraph(HARDNESS)
+        for name, study in found.items():
+            caption = f"{escape(name)}: test utterances under each pattern, mean over trials."
+            self._figure(f"neighbours-{name}", hardness_and_agreement(study), caption)
 
     # ---- training ----
 

@@ -8,11 +8,19 @@ import numpy as np
 
 from mmer_jax.report import curves, units
 from mmer_jax.report.merge import Group
+from mmer_jax.report.neighbours import (
+    Study,
+    error_by_measure,
+    label_distance,
+    rank_correlation,
+)
 from mmer_jax.report.scores import Condition, Scores, recalls
 from mmer_jax.report.significance import Comparison
 from mmer_jax.report.sweep import SweepPoint
 
 MAX_COLUMNS = 6  # of scores, side by side on a printed page; further metrics get a table
+TOP = (1, 3, 5)  # neighbours whose labels are looked at
+QUARTERS = ("lowest quarter", "second", "third", "highest")
 Methods = Mapping[str, Scores]
 
 
@@ -154,6 +162,49 @@ def significance_table(comparisons: Sequence[Comparison]) -> Table:
         rows.append([f"{c.a} − {c.b}", c.quantity, c.metric, difference, str(c.pairs), *p_values])
     header = ["methods", "compared by", "metric", "mean difference", "pairs", "p", "p (Holm)"]
     return Table(header, rows, 3)
+
+
+def agreement_table(studies: Mapping[str, Study]) -> Table:
+    """Agreement of neighbours' labels, a row per run and pattern."""
+    rows = []
+    for name, study in studies.items():
+        for pattern in study.patterns:
+            parts = study.parts(pattern)
+            cells = []
+            for top in TOP:
+                cells.append(_cell(study, [label_distance(study, p, top) for p in parts]))
+            cells.append(_cell(study, [study.chance[study.trial(p)] for p in parts]))
+            rows.append([*_lead(studies, name), pattern, *cells])
+    header = [*_lead(studies, "run"), "available", *(f"top-{n}" for n in TOP), "chance"]
+    return Table(header, rows, len(header) - len(TOP) - 1)
+
+
+def hardness_table(studies: Mapping[str, Study]) -> Table | None:
+    """The error in each quarter by the measure, and their correlation; None without a measure."""
+    rows = []
+    for name, study in studies.items():
+        for pattern in study.patterns if study.measure else ():
+            parts = study.parts(pattern)
+            found = [error_by_measure(study, p, len(QUARTERS)) for p in parts]
+            errors = np.array([pair[1] for pair in found if pair]).T
+            cells = [units.cell(study.metric, values) for values in errors]
+            cells = cells or [""] * len(QUARTERS)
+            ranks = [rank_correlation(study, p) for p in parts]
+            ranks_cell = units.cell("pearson", [r for r in ranks if r is not None])
+            rows.append([*_lead(studies, name), pattern, str(study.measure), *cells, ranks_cell])
+    header = [*_lead(studies, "run"), "available", "by", *QUARTERS, "rank correlation"]
+    return Table(header, rows, len(header) - len(QUARTERS) - 1) if rows else None
+
+
+def _cell(study: Study, distances: Sequence[float | None]) -> str:
+    """Of classes the agreement, of real-valued labels the distance."""
+    known = [d for d in distances if d is not None and np.isfinite(d)]
+    return units.cell(study.metric, [1 - d for d in known] if study.classes else known)
+
+
+def _lead(studies: Mapping[str, Study], cell: str) -> list[str]:
+    """A column for the run, where there are several."""
+    return [cell] if len(studies) > 1 else []
 
 
 def sweep_table(points: Sequence[SweepPoint], metric: str) -> Table:

@@ -182,7 +182,7 @@ def test_encoding_once_equals_encoding_every_mask(networks, corpus, data, expert
 class Hand:
     """A curriculum of known neighbours over one batch."""
 
-    def __init__(self, corpus, data, neighbours, **settings):
+    def __init__(self, corpus, data, neighbours, *, query_labels=False):
         self.networks = HardyNetworks(shrunk(hardy.get_config()).model, corpus.spec)
         grouping = make_grouping(corpus, "dialogue")
         batch = one_batch(corpus, data, None, grouping)
@@ -190,7 +190,8 @@ class Hand:
         self.rows = rows.reshape(-1)
         frozen = {"neighbours": jnp.asarray(neighbours)[jnp.maximum(self.rows, 0)]}
         self.batch = batch._replace(frozen=frozen)
-        self.curriculum = Curriculum(hardy.get_config().model.curriculum, self.networks, **settings)
+        settings = hardy.get_config().model.curriculum
+        self.curriculum = Curriculum(settings, self.networks, query_labels=query_labels)
 
     def copies(self):
         return self.curriculum.copies(self.batch, Turns.of(self.batch))
@@ -214,8 +215,9 @@ def test_a_copy_has_the_neighbours_features_labels_and_holes(corpus, data, query
     counted = np.asarray(batch.weights) > 0
     database = np.asarray(data.constants["features"][0])
     for k in range(6):
-        np.testing.assert_array_equal(flat[k, counted], database[wanted[counted]])
-        still = ~counted  # context, and where there is no utterance
+        replaced = counted & np.asarray(batch.available[k].any(axis=-1))
+        np.testing.assert_array_equal(flat[k, replaced], database[wanted[replaced]])
+        still = ~replaced  # context, no utterance, or nothing of it is left
         np.testing.assert_array_equal(flat[k, still], np.asarray(own).reshape(flat[k].shape)[still])
     labels = np.asarray(copies.labels[:, 0, 1]).reshape(-1)[counted]
     stored = np.asarray(data.constants["labels"][0])[wanted[counted]]
@@ -231,10 +233,70 @@ def test_a_copy_has_the_neighbours_features_labels_and_holes(corpus, data, query
     np.testing.assert_array_equal(left, present & pattern)
 
 
+def test_who_has_nothing_left_has_no_neighbours(corpus, data):
+    """A pattern that leaves nothing must not find by what it has taken away."""
+    hand = Hand(corpus, data, np.broadcast_to((np.arange(60) + 7)[:, None, None] % 60, (60, 7, K)))
+    copies, batch = hand.copies(), hand.batch
+    own = np.asarray(Turns.of(batch).features)
+    features = np.asarray(copies.features[:, 2])  # visual alone
+    left = np.asarray(batch.available[2].any(axis=-1)).reshape(batch.turns.shape)
+    counted = np.asarray(batch.weights).reshape(left.shape) > 0
+    same = (features == own[:, None]).all(axis=(1, 3))
+    np.testing.assert_array_equal(same[counted], ~left[counted])
+    assert (counted & ~left).any() and not np.asarray(copies.available[:, 2, 0])[~left].any()
+
+
+def test_what_all_neighbours_lack_is_not_reconstructed(corpus, data, prepared):
+    """Whatever stands in the database where they have nothing; without visual in any of them."""
+    blind = np.flatnonzero(~corpus.present[:, 2])[:K]
+    hand = Hand(corpus, data, np.broadcast_to(blind, (60, 7, K)))
+    earlier = jax.tree.map(lambda x: x[0], prepared.earlier)
+    params = prepared.stage.init(jax.random.key(0), earlier)
+    hyper = {"dropout": None, "reconstruction_weight": 1.0}
+
+    @jax.jit
+    def loss(database):
+        constants = hand.batch.constants | {"features": database}
+        batch = hand.batch._replace(constants=constants)
+        return prepared.stage.loss(params, batch, jax.random.key(0), hyper)[1]
+
+    database = hand.batch.constants["features"]
+    one, visual, audio = (
+        loss(x) for x in (database, database.at[:, -6:].add(9.0), database.at[:, :7].add(9.0))
+    )
+    assert np.isfinite(one["reconstruction"]) and one == visual
+    assert one["reconstruction"] != audio["reconstruction"]
+
+
+def test_what_is_studied_are_the_nearest_of_the_available_modalities(data, corpus, trained):
+    """At least five whatever K and hardness, hardness with both views; training has the first K."""
+    curriculum = Curriculum(
+        hardy.get_config().model.curriculum,
+        HardyNetworks(shrunk(hardy.get_config()).model, corpus.spec),
+        query_labels=False,
+    )
+    batch = one_batch(corpus, data, None, make_grouping(corpus, "dialogue"))
+    found = jax.tree.map(np.asarray, jax.jit(curriculum.study)(batch))
+    neighbours, rows = found["neighbours"], np.asarray(batch.rows)
+    assert neighbours.shape == (6, len(rows), 5)
+    curricula = np.asarray(data.frozen["neighbours"][0])
+    hardness = np.asarray(data.frozen["hardness"][0])
+    subsets = list(map(tuple, curriculum.subsets))
+    for k, b in np.ndindex(6, len(rows)):
+        mine, left = neighbours[k, b], np.asarray(batch.available[k, b])
+        assert (mine >= 0).all() == left.any() == np.isfinite(found["hardness"][k, b])
+        if left.any():
+            assert trained[mine].all() and rows[b] not in mine and len(set(mine)) == 5
+            place = subsets.index(tuple(left))
+            chosen = [r for r in curricula[rows[b], place] if r >= 0]
+            assert list(mine[: len(chosen)]) == chosen
+            assert found["hardness"][k, b] == hardness[rows[b], place]
+
+
 def test_copies_of_nothing_but_themselves_change_no_loss(prepared, corpus, data):
     """K = 0 is the same training without the copies."""
     alone = np.full((60, 7, K), -1, np.int32)
-    hand = Hand(corpus, data, alone, query_labels=False)
+    hand = Hand(corpus, data, alone)
     config = shrunk(hardy.get_config(), model__curriculum__k=0)
     plain = make_stages(config, corpus.spec)[-1]
     earlier = jax.tree.map(lambda x: x[0], prepared.earlier)

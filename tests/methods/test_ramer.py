@@ -31,6 +31,7 @@ class Compiled:
         self.relate = jax.jit(model.relate)
         self.slots = jax.jit(lambda batch: model.slots({}, batch))
         self.asking = jax.jit(model.asking)
+        self.study = jax.jit(model.study)
 
 
 @functools.cache
@@ -199,6 +200,24 @@ def test_no_retrieval_and_random_retrieval():
     again = related(model, query[::-1], database, has=has, row=np.arange(60))
     # By the utterance's features, whatever its hidden states.
     np.testing.assert_array_equal(again.frozen["neighbours"][60:], rows[60:])
+
+
+def test_what_is_studied_are_the_neighbours_that_fill():
+    """By their rows of the corpus; unlabelled ones by their own, which stand first."""
+    model = made()
+    database = pair([5, 40, 90, 90], [90, 90, 2, 39])
+    given = {"row": [OTHER, OTHER, 3, 7], "rows": [3, 5]}
+    batch = related(model, pair([0, 0], [0, 0]), database, **given)
+    found = {name: np.asarray(x) for name, x in model.study(batch).items()}
+    # {a}, {b}, {a, b}: b's last neighbour is nearer; the first utterance is row 3 itself.
+    assert found["neighbours"][:, 0].tolist() == [[-2, -3], [7, -2], [-2, -3]]
+    assert found["neighbours"][:, 1].tolist() == [[-2, -3], [3, 7], [3, 7]]
+    cosines = np.cos(np.radians([40, 39, 39]))
+    np.testing.assert_allclose(found["similarity"][:, 1], cosines, atol=1e-6)
+    absent = related(model, pair([0], [0]), database, present=[[0, 1]], **given)
+    found = model.study(absent)
+    assert found["neighbours"][0, 0].tolist() == [-1, -1]
+    assert np.isneginf(found["similarity"][0, 0])
 
 
 def test_any_number_of_devices_finds_the_same():
