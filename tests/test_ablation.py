@@ -8,7 +8,7 @@ from conftest import ROOT
 from helpers import shrunk
 from rich.console import Console
 
-from configs import demo, hardy, ramer
+from configs import demo, ei2, hardy, ramer
 from mmer_jax import ablation
 from mmer_jax.sweep import load_sweep, single_point
 
@@ -28,9 +28,9 @@ def test_folders_are_named_by_what_a_point_changes(tmp_path):
     assert ablation.names(single_point(demo.get_config())) == ["as_configured"]
 
 
-@pytest.mark.parametrize(("method", "least"), [("ramer", 5), ("hardy", 10)])
+@pytest.mark.parametrize(("method", "least"), [("ramer", 5), ("hardy", 10), ("ei2", 6)])
 def test_the_shipped_ablations_have_a_folder_for_each_point(method, least):
-    config = {"ramer": ramer, "hardy": hardy}[method].get_config()
+    config = {"ramer": ramer, "hardy": hardy, "ei2": ei2}[method].get_config()
     points = load_sweep(ROOT / "configs" / "sweeps" / f"{method}_ablation.py", config)
     found = ablation.names(points)
     assert len(set(found)) == len(found) >= least and found[0] == "as_configured"

@@ -1,12 +1,12 @@
-"""What EI²'s parts contribute: the whole, and without each of them; joint score on validation.
+"""What EI²'s parts contribute: the whole, and without each of them.
 
     python -m mmer_jax.main --config=configs/ei2.py --sweep=configs/sweeps/ei2_ablation.py \
-        --workdir=workdirs/ei2_ablation --config.data.root=FEATURE_DIR \
+        --each --workdir=workdirs/ei2_ablation --config.data.root=FEATURE_DIR \
         --config.data.labels="('emotion6','dialogue_act')"
 
-sweep.csv and the report have every point's validation scores; test scores are the best one's alone.
-For those of an ablation, and for one task alone, train it into a workdir of its own
-(--config.model.gate=False; --config.data.labels="('emotion6',)") and give all to mmer_jax.report.
+With --each every point is scored on test and compared in one report; the first is the config. One
+task alone has other labels, so it is a run of its own, --config.data.labels="('emotion6',)";
+`python -m mmer_jax.report` shows it beside the others in that task's part.
 """
 
 
