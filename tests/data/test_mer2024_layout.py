@@ -62,7 +62,7 @@ def test_every_value_order_and_column(root, tmp_path, capsys):
         }
         for name in NAMES:
             np.testing.assert_array_equal(found[name][row], features[name][clip])
-    assert corpus.labelled.sum() == 36 and (corpus.labels[30:36] == np.arange(6)).all()
+    assert corpus.labelled.sum() == 36 and (corpus.labels[30:36, 0] == np.arange(6)).all()
     assert len(make_folds(corpus, "kfold", kfold_by="dialogue")) == 5
 
 

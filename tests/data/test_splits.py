@@ -64,8 +64,10 @@ def test_unlabelled_utterances_are_in_no_fold(corpus):
     labels = corpus.labels.copy()
     labels[::7] = -1
     for fold in make_folds(dataclasses.replace(corpus, labels=labels), "session"):
-        for rows in dataclasses.astuple(fold):
+        *parts, context = dataclasses.astuple(fold)
+        for rows in parts:
             assert (rows % 7 != 0).all()
+        assert len(context) and (context % 7 == 0).all()  # what dialogues are read with
 
 
 def test_a_class_absent_from_training_is_named(corpus):
