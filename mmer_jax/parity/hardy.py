@@ -42,7 +42,9 @@ def _compare(meta, arrays, *, teacher: bool) -> Iterator[Difference]:
     real = given["input/utterance_mask_batch_seq"] > 0
     present = given["input/available_seq_batch_3"].swapaxes(0, 1) > 0
     keys = present & real[..., None]
-    turns = Turns(features, None, keys, keys[:, None], None)
+    pattern = arrays["input/available_seq_batch_3"].reshape(-1, len(LETTERS))[:1] > 0
+    # With the pattern padding turns are encoded as they are: these files compare them as well.
+    turns = Turns(features, None, keys, keys[:, None], pattern)
     for stage, experts in (("output_first_stage", False), ("output", teacher)):
         ours = jax.jit(
             lambda params, experts=experts: _outputs(networks, params, turns, teacher, experts)
