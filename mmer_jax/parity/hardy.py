@@ -59,7 +59,7 @@ def _compare(meta, arrays, *, teacher: bool) -> Iterator[Difference]:
     key = "loss/reconstruction_per_utterance"
     yield difference(key, direct, arrays[key])
     # The released loss lays a mask [batch, turns] over errors [turns, batch].
-    loss = weighted_mean(error.T.reshape(-1), real.reshape(-1))
+    loss = weighted_mean(error.T.reshape(-1), real.reshape(-1).astype(error.dtype))
     yield difference("loss/reconstruction", loss, arrays["loss/reconstruction"])
     if teacher:
         indirect = ours["mi_at"] + ours["mi_av"] + ours["mi_tv"]
