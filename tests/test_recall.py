@@ -161,6 +161,9 @@ def test_other_databases_are_refused(root, run, more, tmp_path):
     first.write_bytes(second.read_bytes())
     with pytest.raises(UserError, match="is of encoder"):
         mmer_jax.load(workdir)
+    first.unlink()
+    with pytest.raises(UserError, match="does not exist; predictions need it"):
+        mmer_jax.load(workdir)
     first.write_bytes(content.replace(b'\\"x0\\"', b'\\"y0\\"'))
     mmer_jax.load(workdir)  # does not know which there were
     config = small(root, more)
@@ -170,9 +173,6 @@ def test_other_databases_are_refused(root, run, more, tmp_path):
         config.data.modalities, config.data.splits, config.data.kfold = NAMES, "kfold", 3
     with pytest.raises(UserError, match="not expected: y0; not there: x0"):
         train(config, workdir)
-    first.unlink()
-    with pytest.raises(UserError, match="does not exist; predictions need it"):
-        mmer_jax.load(workdir)
 
 
 def test_other_unlabelled_utterances_are_another_run(root, run, more, tmp_path):

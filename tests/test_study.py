@@ -59,9 +59,9 @@ def write_dialogues(root, *, marked=None):
 
 def small(config, root, **overrides):
     """Three folds, an epoch for each stage: no validation utterance chooses anything."""
-    made = shrunk(config, **overrides)
+    made = shrunk(config, **{"data__label": "emotion"} | overrides)
     with made.unlocked():
-        made.data.update(root=str(root), source="directory", modalities=NAMES, label="emotion")
+        made.data.update(root=str(root), source="directory", modalities=NAMES)
         made.data.update(splits="kfold", kfold=3, nonfinite="missing")
         made.eval.protocols = ("full", "pattern")
         for stage in made.stages.values():
@@ -133,7 +133,7 @@ def test_neighbours_are_training_utterances_with_their_labels(root, run):
             continue
         assert set(found) <= train_ids - {x["utt_id"]} and len(set(found)) == 5
         assert [x[f"label{n}"] for n in range(1, 6)] == [labels[name] for name in found]
-        assert 0.5 <= float(x["hardness"]) < 1 and float(x["direct"]) > 0
+        assert 0.5 <= float(x["hardness"]) < 1 and float(x["direct"]) >= 0
         seen += 1
     assert seen > 900
 
@@ -177,7 +177,7 @@ def test_the_command_predicts_the_dialogues_of_a_directory(root, run, tmp_path):
         x, dialogues=dialogues.tolist(), turns=turns.astype(float).tolist()
     )
     np.testing.assert_allclose(
-        [float(row["p:sad"]) for row in rows], found.probabilities[:, 1], atol=1e-6
+        [float(row["p:sad"]) for row in rows], found.probabilities[:, 1], atol=2e-6
     )
 
 
@@ -230,7 +230,8 @@ def test_a_real_valued_label_in_dialogues_of_one_turn(root, tmp_path):
     (fold,) = make_folds(corpus, "kfold", kfold=3)[:1]
     lines = [x for x in lines_of(tmp_path) if x["available"] == "audio+text"]
     assert [x["utt_id"] for x in lines] == list(corpus.ids[fold.test])
-    np.testing.assert_allclose([float(x["label"]) for x in lines], corpus.labels[fold.test, 0])
+    labels = corpus.labels[fold.test, 0]
+    np.testing.assert_allclose([float(x["label"]) for x in lines], labels, rtol=1e-5)
     errors = [float(x["error"]) for x in lines]
     assert np.mean(errors) == pytest.approx(found["audio+text", "MAE"], abs=1e-5)
     x = corpus.read(fold.test)

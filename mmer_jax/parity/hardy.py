@@ -43,7 +43,9 @@ def _compare(meta, arrays, *, teacher: bool) -> Iterator[Difference]:
     present = given["input/available_seq_batch_3"].swapaxes(0, 1) > 0
     keys = present & real[..., None]
     one = jnp.zeros(real.shape, jnp.int32)  # a row is a dialogue
-    turns = Turns(features, None, keys, keys[:, None], None, one)
+    pattern = arrays["input/available_seq_batch_3"].reshape(-1, len(LETTERS))[:1] > 0
+    # With the pattern padding turns are encoded as they are: these files compare them as well.
+    turns = Turns(features, None, keys, keys[:, None], pattern, one)
     for stage, experts in (("output_first_stage", False), ("output", teacher)):
         ours = jax.jit(
             lambda params, experts=experts: _outputs(networks, params, turns, teacher, experts)
@@ -58,7 +60,7 @@ def _compare(meta, arrays, *, teacher: bool) -> Iterator[Difference]:
     key = "loss/reconstruction_per_utterance"
     yield difference(key, direct, arrays[key])
     # The released loss lays a mask [batch, turns] over errors [turns, batch].
-    loss = weighted_mean(error.T.reshape(-1), real.reshape(-1))
+    loss = weighted_mean(error.T.reshape(-1), real.reshape(-1).astype(error.dtype))
     yield difference("loss/reconstruction", loss, arrays["loss/reconstruction"])
     if teacher:
         indirect = ours["mi_at"] + ours["mi_av"] + ours["mi_tv"]

@@ -10,6 +10,8 @@ from scipy import stats
 from mmer_jax.errors import UserError
 from mmer_jax.study import FIRST
 
+MEASURES = ("hardness", "similarity")  # of which one is shown
+
 
 @dataclasses.dataclass(frozen=True)
 class Study:
@@ -19,7 +21,7 @@ class Study:
       trials: [n, 2], fold and seed.
       available: [n] names of patterns.
       error: [n], 0 or 1 for classes, else the distance from the label; NaN without a label.
-      measures: name -> [n], NaN where there is none; "hardness" or "similarity" comes first.
+      measures: name -> [n], NaN where there is none.
       distances: [n, d] of each neighbour's label, as `error`; NaN without a neighbour or label.
       chance: (fold, seed) -> mean distance between the labels of two test utterances.
       classes: whether labels are classes.
@@ -36,7 +38,7 @@ class Study:
     @property
     def measure(self) -> str | None:
         """What error is shown against."""
-        return next(iter(self.measures), None)
+        return next((name for name in MEASURES if name in self.measures), None)
 
     @property
     def patterns(self) -> list[str]:
