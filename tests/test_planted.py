@@ -12,6 +12,7 @@ from test_study import folds_of, lines_of, small, write_dialogues
 from configs import hardy, ramer
 from mmer_jax.checkpoint import finished_trials, load_final
 
+pytestmark = pytest.mark.slow
 PLANTED = 22  # of a dialogue of four
 
 

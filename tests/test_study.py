@@ -24,6 +24,7 @@ from mmer_jax.group import GroupTraining
 from mmer_jax.predict import main
 from mmer_jax.report.neighbours import read
 
+pytestmark = pytest.mark.slow
 NAMES = ("audio", "text", "visual")
 DIMS = {"audio": 4, "text": 5, "visual": 3}
 N = 61
