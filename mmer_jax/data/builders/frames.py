@@ -25,6 +25,8 @@ def index(shards: Sequence[tuple[Path, int]]) -> tuple[np.ndarray, np.ndarray, n
     for number, (path, count) in enumerate(shards):
         found = 0
         try:
+            if path.exists() and not path.is_file():  # a pipe would be waited for
+                raise damaged(path, "no regular file")
             end = path.stat().st_size
             with path.open("rb") as file:
                 position = 0
