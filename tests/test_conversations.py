@@ -5,7 +5,6 @@ import re
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from helpers import shrunk, train
 
 from configs import ei2
@@ -14,7 +13,6 @@ from mmer_jax.data import feature_dir
 from mmer_jax.data.synthetic import make_synthetic
 from mmer_jax.errors import UserError
 from mmer_jax.metrics import JOINT
-from mmer_jax.sweep import load_sweep
 
 LABELS = ("emotion", "intent")
 EVERY = np.arange(90)
@@ -184,19 +182,6 @@ def test_imagination_is_scored_by_pattern_and_predicts(root, corpus, tested, tmp
     found = load(tmp_path / "run").predict(features, **where)
     expected = accuracy(corpus, found, "intent", tested)
     assert score(results, "intent/WA") == pytest.approx(expected, abs=1e-6)
-
-
-@pytest.mark.slow
-def test_the_ablations_are_a_sweep(root, corpus, tmp_path):
-    config = config_of(root, **{"eval.protocols": ("full",)})
-    points = load_sweep(ROOT / "configs" / "sweeps" / "ei2_ablation.py", config)
-    _, text = train(config, tmp_path / "run", points=points)
-    with (tmp_path / "run" / "sweep.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == len(points) == 6 and len({r["validation_score"] for r in rows}) > 3
-    assert "chosen by validation: point" in text
-    features, where = given(corpus, EVERY)
-    assert len(load(tmp_path / "run").predict(features, **where)) == len(corpus)
 
 
 # ---- mistakes ----
