@@ -217,17 +217,23 @@ def test_needed_masks_are_the_different_ones_of_a_noise():
 # ---- whole runs ----
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("dialogues", ["column", "none"])
-def test_a_run_scores_every_utterance_under_every_condition(tmp_path, dialogues):
+def whole(workdir, **overrides):
     made = config(
         trials__folds=[0],
-        data__dialogues=dialogues,
         eval__rates=(0.0, 0.5),
         eval__mask_draws=2,
         stages__hardy__learning_rate=1e-3,
+        **overrides,
     )
-    results, text = train(made, tmp_path, report=True)
+    return train(made, workdir, report=True)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return whole(tmp_path_factory.mktemp("run"))
+
+
+def check_conditions(results, text):
     found = {(r.protocol, r.condition): r for r in results if r.metric == "WA"}
     assert len(found) == 1 + 6 + 2
     n = found["full", "audio+text+visual"].n
@@ -237,17 +243,24 @@ def test_a_run_scores_every_utterance_under_every_condition(tmp_path, dialogues)
 
 
 @pytest.mark.slow
-def test_streaming_equals_device_placement(tmp_path):
-    values = []
-    for placement in ("device", "stream"):
-        made = config(trials__folds=[0], data__placement=placement, data__memory_budget_gb=1e-5)
-        results, _ = train(made, tmp_path / placement)
-        values.append([float(r.value) for r in results])
+def test_a_run_scores_every_utterance_under_every_condition(run):
+    check_conditions(*run)
+
+
+@pytest.mark.slow
+def test_utterances_may_be_dialogues_of_their_own(tmp_path):
+    check_conditions(*whole(tmp_path, data__dialogues="none", model__curriculum__k=0))
+
+
+@pytest.mark.slow
+def test_streaming_equals_device_placement(run, tmp_path):
+    results, _ = whole(tmp_path, data__placement="stream", data__memory_budget_gb=1e-5)
+    values = [[float(r.value) for r in found] for found in (run[0], results)]
     np.testing.assert_allclose(*values, atol=1e-6)
 
 
 @pytest.mark.slow
 def test_one_pattern_trains_a_model_for_it_alone(tmp_path):
-    made = config(trials__folds=[0], train__patterns="audio+text", model__curriculum__k=1)
+    made = config(trials__folds=[0], train__patterns="audio+text", model__curriculum__k=0)
     results, _ = train(made, tmp_path)
     assert {r.condition for r in results if r.protocol == "pattern"} >= {"audio+text", "visual"}
