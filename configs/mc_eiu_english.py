@@ -17,8 +17,10 @@ def get_config():
     c.unlock()
     c.data.splits = "split"
     c.data.clip_std = 0.0
-    published = {"batch_size": 32, "learning_rate": 2e-4}
+    c.model.update(embedding=128, feedforward=2048)
+    published = {"batch_size": 32, "learning_rate": 2e-4, "dropout": 0.5, "encoder_dropout": 0.5}
     c.stages.ei2_pretrain.update(constant_epochs=20, decay_epochs=40, **published)
-    c.stages.ei2.update(constant_epochs=15, decay_epochs=45, patterns="full", **published)
+    c.stages.ei2.update(constant_epochs=15, decay_epochs=45, context_dropout=0.4, **published)
+    c.stages.ei2.patterns = "full"
     c.lock()
     return c
