@@ -102,6 +102,7 @@ def tested(corpus):
 # ---- runs and their predictions ----
 
 
+@pytest.mark.slow
 def test_predictions_of_dialogues_are_those_of_the_run(run, model, corpus, tested):
     """Scores of results.csv from predictions of the features themselves."""
     features, where = given(corpus, EVERY)

@@ -115,6 +115,7 @@ def test_networks_with_attention_and_running_statistics_export(tmp_path):
         assert "params/statistics/norm0/mean" in np.load(io.BytesIO(file.read("weights.npz")))
 
 
+@pytest.mark.slow
 def test_turns_of_a_dialogue_are_read_after_each_other(tmp_path):
     """A file of EI² on the turns of one dialogue says what the predictor says of them."""
     tasks = (*SPEC.tasks, Task("intent", ("ask", "tell")))

@@ -63,6 +63,7 @@ def frozen(**overrides):
 # ---- train.init_from ----
 
 
+@pytest.mark.slow
 def test_a_resumed_run_does_not_start_again(source, tmp_path, monkeypatch):
     def config():
         return config_of(train__init_from=str(source))
@@ -142,6 +143,7 @@ def imported(source, tmp_path_factory):
     return root / "w", [overrides[0], f"--workdir={root}/w", *overrides[1:]]
 
 
+@pytest.mark.slow
 def test_an_import_evaluates_as_the_run_it_came_from(source, imported):
     workdir, command = imported
     same(stored(workdir), stored(source))

@@ -58,7 +58,10 @@ def undisturbed(tmp_path_factory):
     return (workdir / "results.csv").read_bytes()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL],
+)
 def test_a_signal_then_the_same_command_gives_the_same_results(undisturbed, tmp_path, number):
     process = subprocess.Popen(
         command(*SYNTHETIC, f"--workdir={tmp_path}"),

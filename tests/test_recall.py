@@ -96,6 +96,7 @@ def hidden_of(model, features, lengths, present):
     return np.asarray(trained.stage.prepare(mine["earlier"], batch)["hidden"][0])
 
 
+@pytest.mark.slow
 def test_a_database_holds_training_and_unlabelled_utterances_only(root, run):
     """The marked utterance is in it where it trains, and nowhere else."""
     corpus, folds = folds_of(root)

@@ -114,7 +114,10 @@ def test_the_best_epoch_is_chosen_on_validation(demo_run):
     "overrides",
     [
         {"data__modalities": ("audio", "face"), "train__patterns": "rate", "train__rate": 0.4},
-        {"data__label": "score", "data__source": "records", "data__placement": "stream"},
+        pytest.param(
+            {"data__label": "score", "data__source": "records", "data__placement": "stream"},
+            marks=pytest.mark.slow,
+        ),
         {
             "data__modalities": ("text", "audio"),
             "data__splits": "split",

@@ -80,7 +80,8 @@ def test_the_reference_in_pytorch_is_the_released_one(reference_dir):
         np.testing.assert_allclose(x, stored[name], rtol=0, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("name", ["small", pytest.param("long", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["small", "long"])
 def test_other_sizes_hold(tmp_path, name, capsys):
     path = tmp_path / f"{name}.npz"
     original_ei2.write(path, SIZES[name], seed=len(name))

@@ -41,7 +41,12 @@ class Case(NamedTuple):
     gradient_of: Callable  # (params, batch) -> (loss, gradient), compiled
 
 
-@pytest.fixture(scope="module", params=METHODS)
+SLOW = {"hardy": pytest.mark.slow}
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=SLOW.get(name, ())) for name in METHODS]
+)
 def case(request):
     vectors = {"vector_dims": (7, 5, 6), "sequence_dims": ()} if request.param == "hardy" else {}
     corpus = make_synthetic(n_utterances=60, **vectors)

@@ -260,6 +260,7 @@ def test_what_ei2_cannot_do_is_explained(corpus):
 # ---- imagination ----
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_imagined(corpus):
     config = shrunk(ei2.get_config(), model__imagination=True, model__history=0)
     first, stage = make_stages(config, corpus.spec)

@@ -98,6 +98,7 @@ def test_released_padding_enters_recurrence_and_pooling(corpus):
     assert found[False] == 0 and found[True] > 1e-4  # lengths count only where padding does not
 
 
+@pytest.mark.slow
 def test_released_initialisation_of_mmin_explodes(corpus):
     cycle = {}
     for init in ("scaled", "kaiming"):

@@ -220,6 +220,7 @@ def test_what_is_studied_are_the_neighbours_that_fill():
     assert np.isneginf(found["similarity"][0, 0])
 
 
+@pytest.mark.slow
 def test_any_number_of_devices_finds_the_same():
     corpus = make_synthetic(n_utterances=50)
     first, stage = make_stages(shrunk(ramer.get_config()), corpus.spec)
