@@ -73,7 +73,10 @@ class DialogueContext:
         if batch.noisy is not None:
             without = present
         both = self._encode(params, batch, jnp.stack([present, without]), dropout, key)
-        return choose(available[:, :, -1], both[0], both[1])
+        left = available[:, :, -1]
+        if batch.patterns is not None:  # what an utterance never had, the turns before may have had
+            left = jnp.broadcast_to(jnp.asarray(batch.patterns.array())[:, None], left.shape)
+        return choose(left, both[0], both[1])
 
     def _encode(
         self, params: Params, batch: Batch, there: Bool[Array, "V U L M"], dropout, key
