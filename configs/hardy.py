@@ -37,14 +37,14 @@ def get_config():
     c.quirks.curriculum_labels = "own"  # "query": neighbours get the utterance's label, as released
     settings = {
         "batch_size": 8,  # rows of dialogues: of IEMOCAP about 16 dialogues
-        "learning_rate": 5e-4,
+        "learning_rate": 2e-3,
         "weight_decay": 1e-5,
-        "dropout": 0.5,
+        "dropout": 0.3,
     }
     c.stages.hardy_unimodal = stage(
-        constant_epochs=25, decay_epochs=0, information_weight=0.1, **settings
+        constant_epochs=10, decay_epochs=0, information_weight=0.1, **settings
     )
-    settings |= {"constant_epochs": 15, "decay_epochs": 10, "reconstruction_weight": 1.0}
+    settings |= {"constant_epochs": 5, "decay_epochs": 4, "reconstruction_weight": 1.0}
     c.stages.hardy_teacher = stage(**settings)
     c.stages.hardy = stage(**settings)
     c.lock()
