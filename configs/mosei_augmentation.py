@@ -5,15 +5,8 @@
 """
 
 from configs import augmentation
+from configs.mosei_ifmmin import on_mosei
 
 
 def get_config():
-    c = augmentation.get_config()
-    c.unlock()
-    c.data.modalities = ("text", "audio", "visual")
-    c.data.label = "sentiment"
-    c.data.splits = "split"
-    for stage in c.stages.values():
-        stage.update(batch_size=32, weight_decay=1e-2, learning_rate=1e-3)
-    c.lock()
-    return c
+    return on_mosei(augmentation.get_config(), learning_rate=1e-3)

@@ -10,13 +10,15 @@ validation error (README, "What was tuned").
 from configs import ifmmin
 
 
-def get_config():
-    c = ifmmin.get_config()
-    c.unlock()
+def on_mosei(c, **settings):
+    """A method's configuration on that set; `settings` are of all its stages."""
     c.data.modalities = ("text", "audio", "visual")
     c.data.label = "sentiment"
     c.data.splits = "split"
     for stage in c.stages.values():
-        stage.update(batch_size=32, weight_decay=1e-2, learning_rate=1e-3)
-    c.lock()
+        stage.update(batch_size=32, weight_decay=1e-2, **settings)
     return c
+
+
+def get_config():
+    return on_mosei(ifmmin.get_config(), learning_rate=1e-3)

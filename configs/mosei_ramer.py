@@ -5,17 +5,12 @@
 """
 
 from configs import ramer
+from configs.mosei_ifmmin import on_mosei
 
 
 def get_config():
-    c = ramer.get_config()
-    c.unlock()
-    c.data.modalities = ("text", "audio", "visual")
-    c.data.label = "sentiment"
-    c.data.splits = "split"
-    for stage in c.stages.values():  # of nine points the one with the least validation error
-        stage.update(batch_size=32, weight_decay=1e-2, encoder_dropout=0.3, dropout=0.5)
+    # Of nine points the one with the least validation error.
+    c = on_mosei(ramer.get_config(), encoder_dropout=0.3, dropout=0.5)
     c.stages.ramer_base.learning_rate = 2e-3
     c.stages.ramer.learning_rate = 4e-3
-    c.lock()
     return c

@@ -5,16 +5,10 @@
 """
 
 from configs import utt_fusion
+from configs.mosei_ifmmin import on_mosei
 
 
 def get_config():
-    c = utt_fusion.get_config()
-    c.unlock()
-    c.data.modalities = ("text", "audio", "visual")
-    c.data.label = "sentiment"
-    c.data.splits = "split"
-    c.stages.utt_fusion.update(
-        batch_size=32, weight_decay=1e-2, learning_rate=1e-3, constant_epochs=20, decay_epochs=20
+    return on_mosei(
+        utt_fusion.get_config(), learning_rate=1e-3, constant_epochs=20, decay_epochs=20
     )
-    c.lock()
-    return c
