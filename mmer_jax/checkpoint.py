@@ -19,6 +19,8 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from mmer_jax import mesh as mesh_lib
+from mmer_jax.distributed import on_first
 from mmer_jax.errors import UserError
 from mmer_jax.records import write_atomically
 
@@ -68,7 +70,7 @@ class GroupCheckpoints:
         self._trials = list(trials)
         self._final = _root(workdir, "final") / group
         self._running = _root(workdir, "running") / group
-        self._running.mkdir(parents=True, exist_ok=True)
+        on_first(lambda: self._running.mkdir(parents=True, exist_ok=True))
         self._checkpointer = ocp.training.Checkpointer(
             self._running,
             preservation_policy=ocp.training.preservation_policies.LatestN(KEEP),
@@ -78,15 +80,19 @@ class GroupCheckpoints:
     def latest(self) -> int:
         """Epochs done at the last complete checkpoint; 0 if there is none."""
         latest = self._checkpointer.latest
-        return latest.step if latest else 0
+        return on_first(lambda: latest.step if latest else 0)
 
     def save(self, epochs_done: int, tree: Any) -> None:
         """Store the real trials of every leaf [T, ...]; complete when this returns."""
         if epochs_done == self.latest():
             return
         stored = take_trials(tree, len(self._trials))
-        _require_space(self._running, stored)
-        write_atomically(self._running.with_suffix(".json"), json.dumps(self._trials))
+
+        def begin():
+            _require_space(self._running, stored)
+            write_atomically(self._running.with_suffix(".json"), json.dumps(self._trials))
+
+        on_first(begin)
         self._checkpointer.save(epochs_done, stored, force=True)
 
     def load(self, epochs_done: int, like: Any) -> Any:
@@ -101,16 +107,24 @@ class GroupCheckpoints:
     ) -> None:
         """The best parameters of every stage; the group is trained."""
         stored = take_trials(stages, len(self._trials))
-        self._final.parent.mkdir(parents=True, exist_ok=True)
-        _require_space(self._final.parent, stored)
+
+        def begin():
+            self._final.parent.mkdir(parents=True, exist_ok=True)
+            _require_space(self._final.parent, stored)
+
+        on_first(begin)
         ocp.save(self._final, stored, overwrite=True)
         entries = [
             {"trial": trial, "validation_score": float(score), "best_epoch": int(epoch)}
             for trial, score, epoch in zip(self._trials, validation_score, best_epoch, strict=True)
         ]
-        write_atomically(self._final.with_suffix(".json"), json.dumps(entries, indent=1))
-        self._running.with_suffix(".json").unlink(missing_ok=True)
-        shutil.rmtree(self._running, ignore_errors=True)
+
+        def finish():
+            write_atomically(self._final.with_suffix(".json"), json.dumps(entries, indent=1))
+            self._running.with_suffix(".json").unlink(missing_ok=True)
+            shutil.rmtree(self._running, ignore_errors=True)
+
+        on_first(finish)
 
     def close(self) -> None:
         self._checkpointer.close()
@@ -131,7 +145,7 @@ def _read(path: Path):
 
 def take_trials(tree: Any, n_trials: int) -> Any:
     """The first trials of every leaf, on the host."""
-    return jax.tree.map(lambda x: np.asarray(x)[:n_trials], tree)
+    return jax.tree.map(lambda x: mesh_lib.fetch(x)[:n_trials], tree)
 
 
 def pad_trials(leaf, count: int) -> np.ndarray:

@@ -98,6 +98,7 @@ def base() -> ConfigDict:
 
     c.checkpoint = ConfigDict()
     c.checkpoint.every_seconds = 60.0  # 0: after every epoch
+    c.checkpoint.grace_seconds = 15.0  # how long a signal waits for the end of an epoch
 
     c.log = ConfigDict()
     c.log.tensorboard = False
@@ -135,6 +136,7 @@ INCIDENTAL = (
     "data.root",
     "data.unlabelled",  # their content stands in config.json
     "checkpoint.every_seconds",
+    "checkpoint.grace_seconds",
     "eval.protocols",
     "eval.rates",
     "eval.imbalanced",
@@ -262,6 +264,7 @@ def check_values(config: ConfigDict) -> None:
         "synthetic.seed": 0,
         "synthetic.n_utterances": 1,
         "checkpoint.every_seconds": 0,
+        "checkpoint.grace_seconds": 0,
         "model.blocks": 1,
         "model.neighbours": 1,
         "model.transformer.layers": 1,

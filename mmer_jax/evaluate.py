@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from mmer_jax import metrics, recall
+from mmer_jax import distributed, metrics, recall
 from mmer_jax.checkpoint import Finished, load_final
 from mmer_jax.data.corpus import Corpus, CorpusSpec
 from mmer_jax.data.noise import NoiseDraw
@@ -105,8 +105,8 @@ def evaluate_trials(
                     study.add(programs, arrays, params, prepared)
             if trials[0] in part:
                 _save_invariants(workdir, experiment, programs, params, data, units, tests[0])
-    pairs.save(workdir, experiment.corpus)
-    study.save(workdir)
+    distributed.on_first(lambda: pairs.save(workdir, experiment.corpus))
+    distributed.on_first(lambda: study.save(workdir))
     return results
 
 
@@ -147,12 +147,14 @@ def _save_invariants(workdir, experiment, programs, params, data, units, test) -
     rows, counted = (x[:, 0].reshape(-1) for x in some)
     picked = np.flatnonzero(counted)[:PICTURED]
     picked = picked[corpus.present[rows[picked]].all(axis=1)]
-    np.savez_compressed(
-        workdir / "invariants.npz",
-        features=features[0, picked].astype(np.float16),
-        labels=corpus.labels[rows[picked], 0],
-        modalities=np.array(corpus.spec.names),
-        classes=np.array(corpus.spec.tasks[0].classes, dtype=str),
+    distributed.on_first(
+        lambda: np.savez_compressed(
+            workdir / "invariants.npz",
+            features=features[0, picked].astype(np.float16),
+            labels=corpus.labels[rows[picked], 0],
+            modalities=np.array(corpus.spec.names),
+            classes=np.array(corpus.spec.tasks[0].classes, dtype=str),
+        )
     )
 
 

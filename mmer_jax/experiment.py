@@ -123,7 +123,7 @@ class GroupArrays:
     def on_trials(self, values) -> jax.Array:
         """One value per trial of the group -> [T, ...] on the mesh."""
         padded = pad_trials(np.stack([np.asarray(v) for v in values]), self._count)
-        return jax.device_put(padded, mesh_lib.by_trial(self._mesh))
+        return mesh_lib.put(padded, mesh_lib.by_trial(self._mesh))
 
     def training_tables(self, stage: Stage, epoch: int) -> Units:
         """[S, T, U, L] of an epoch, counted over all stages from 0, in its order."""
@@ -232,7 +232,7 @@ class GroupArrays:
         mean, std = ({k: self.on_trials(v[i][folds]) for k, v in parts.items()} for i in (0, 1))
         label_mean, label_std = self._experiment.label_statistics
         return TrialData(
-            key=jax.device_put(jnp.stack(keys), mesh_lib.by_trial(self._mesh)),
+            key=mesh_lib.put(jnp.stack(keys), mesh_lib.by_trial(self._mesh)),
             mean=mean,
             std=std,
             label_mean=self.on_trials(label_mean[folds]),

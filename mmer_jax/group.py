@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmer_jax import distributed, recall
 from mmer_jax import mesh as mesh_lib
-from mmer_jax import recall
 from mmer_jax.checkpoint import GroupCheckpoints
 from mmer_jax.errors import UserError
 from mmer_jax.experiment import Experiment, GroupArrays
@@ -79,7 +79,7 @@ class GroupTraining:
 
     def _train(self, reporter: Reporter, stop: StopRequest) -> Trained:
         done = self.checkpoints.latest()
-        self.log.rewind(self.group.name, done)
+        distributed.on_first(lambda: self.log.rewind(self.group.name, done))
         if done:
             reporter.say(f"group {self.group.name}: resuming after {done} epochs")
         earlier: dict[str, Params] = {}  # shapes only, until the checkpoint's are loaded
@@ -105,7 +105,7 @@ class GroupTraining:
             before = until
         assert state is not None
         count = len(self.group.trials)
-        scores, epochs = np.asarray(state.best_score), np.asarray(state.best_epoch)
+        scores, epochs = mesh_lib.fetch((state.best_score, state.best_epoch))
         return Trained(earlier, scores[:count], epochs[:count])
 
     def _keep_databases(self, params: dict[str, Params]) -> None:
@@ -135,7 +135,7 @@ class GroupTraining:
     def _restore(self, done: int, state, earlier) -> tuple[TrainState, dict[str, Params]]:
         """The checkpoint after `done` epochs in the shapes of `state` and `earlier`."""
         tree = self.checkpoints.load(done, {"state": state, "earlier": earlier})
-        tree = jax.device_put(tree, mesh_lib.by_trial(self.experiment.mesh))
+        tree = mesh_lib.put(tree, mesh_lib.by_trial(self.experiment.mesh))
         return tree["state"], tree["earlier"]
 
     def _train_stage(
@@ -158,7 +158,8 @@ class GroupTraining:
             state, record = programs.train_epoch(
                 state, prepared, self.experiment.feed, train, validation, epoch
             )
-            record = {k: np.asarray(v)[: len(self.group.trials)] for k, v in record.items()}
+            count = len(self.group.trials)
+            record = {k: v[:count] for k, v in mesh_lib.fetch(record).items()}
             self._log(stage, epoch, number + 1, record, time.monotonic() - tick, reporter)
             self._checkpoint(number + 1, state, earlier, stop)
         return state
@@ -173,11 +174,15 @@ class GroupTraining:
 
     def _checkpoint(self, epochs_done: int, state, earlier, stop: StopRequest) -> None:
         every = self.experiment.config.checkpoint.every_seconds
-        if time.monotonic() - self.saved_at >= every or stop.requested:
-            self.checkpoints.save(epochs_done, {"state": state, "earlier": earlier})
+        is_due = time.monotonic() - self.saved_at >= every and distributed.is_first()
+        # A signal may have come to one process alone, and clocks differ.
+        due, number = distributed.agree([is_due, stop.signal])
+        if due or number:
+            with stop.undisturbed():
+                self.checkpoints.save(epochs_done, {"state": state, "earlier": earlier})
             self.saved_at = time.monotonic()
-        if stop.requested:
-            raise Interrupted(stop.signal)
+        if number:
+            raise Interrupted(number)
 
     def _log(self, stage, epoch, epochs_done, record, seconds, reporter) -> None:
         self._check_finite(stage, epoch, record, reporter)
@@ -190,14 +195,13 @@ class GroupTraining:
             "seconds": round(seconds, 3),
             "utterances_per_second": round(rate, 1),
         }
-        self.log.write(
-            [
-                shared
-                | {"trial": trial.key, "fold": trial.fold, "seed": trial.seed}
-                | {name: float(values[i]) for name, values in record.items()}
-                for i, trial in enumerate(self.group.trials)
-            ]
-        )
+        lines = [
+            shared
+            | {"trial": trial.key, "fold": trial.fold, "seed": trial.seed}
+            | {name: float(values[i]) for name, values in record.items()}
+            for i, trial in enumerate(self.group.trials)
+        ]
+        distributed.on_first(lambda: self.log.write(lines))
         terms = [k for k in record if k not in _NOT_SHOWN and not k.startswith("validation/")]
         score = score_name(self.experiment.corpus.spec, self.point.config.train.select)
         note = "  ".join(f"{name} {_mean(record[name]):.4f}" for name in terms)

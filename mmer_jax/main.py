@@ -6,6 +6,7 @@ The same command on the same workdir goes on where it stopped.
 """
 
 import sys
+import traceback
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,7 +14,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 from rich.console import Console
 
-from mmer_jax import cli
+from mmer_jax import cli, distributed
 from mmer_jax.ablation import run_each
 from mmer_jax.errors import UserError, is_disk_full
 from mmer_jax.interrupt import Interrupted
@@ -24,6 +25,11 @@ CONFIG = config_flags.DEFINE_config_file("config", help_string="Configuration fi
 WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, results and report go.")
 SWEEP = flags.DEFINE_string("sweep", None, "File whose sweep() yields overrides of the config.")
 EACH = flags.DEFINE_bool("each", False, "Score every point of the sweep, and compare them.")
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of the first of several processes; else as the cluster says."
+)
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes carry out the run.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
 CACHE = flags.DEFINE_string(
     "compilation_cache", cli.CACHE, "Compiled programs are kept here; empty: not."
 )
@@ -44,10 +50,14 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 def main(argv: list[str]) -> None:
     del argv
-    console = Console(width=None if sys.stdout.isatty() else 120)
     logging.set_verbosity(logging.FATAL)  # the libraries' notices are not for our users
     cli.use_compilation_cache(CACHE.value)
     try:
+        distributed.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+        console = Console(
+            width=None if sys.stdout.isatty() else 120, quiet=not distributed.is_first()
+        )
+        distributed.follow_others()
         points = load_sweep(Path(SWEEP.value), CONFIG.value) if SWEEP.value else None
         workdir = Path(WORKDIR.value).expanduser()
         if points and EACH.value:
@@ -58,18 +68,26 @@ def main(argv: list[str]) -> None:
         console.print(f"{stopped}: checkpoint written; run the same command again to go on")
         sys.exit(stopped.exit_code)
     except KeyboardInterrupt:
-        console.print(
-            "stopped at once; run the same command again to go on from the last checkpoint"
-        )
-        sys.exit(130)
+        _end(130, "stopped at once; run the same command again to go on from the last checkpoint")
+    except distributed.KnownToAll as error:
+        _fail(error) if distributed.is_first() else sys.exit(2)
     except (UserError, OSError) as error:
-        _fail(error)
+        _end(2, f"error: {error}")
     except Exception as error:
         if is_disk_full(error):
-            _fail(f"disk full ({error}); free space and run the same command again")
+            _end(2, f"error: disk full ({error}); free space and run the same command again")
         if "RESOURCE_EXHAUSTED" in str(error):
-            _fail(f"out of device memory; try --config.trials.max_parallel=N ({error})")
-        raise
+            _end(2, f"error: out of device memory; try --config.trials.max_parallel=N ({error})")
+        if distributed.count() == 1:
+            raise
+        _end(1, traceback.format_exc())
+
+
+def _end(code: int, why: str) -> NoReturn:
+    """What happened to this process alone ends the others as well."""
+    print(why, file=sys.stderr, flush=True)
+    distributed.tell_end(code, why)
+    distributed.leave(code)
 
 
 def _fail(error: Exception | str) -> NoReturn:

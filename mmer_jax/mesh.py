@@ -1,4 +1,10 @@
-"""The device mesh ('trial', 'data') and where arrays lie on it."""
+"""The device mesh ('trial', 'data') and where arrays lie on it.
+
+The mesh spans the devices of all processes of a run. `put` and `fetch` are the only ways on and off
+it: an array may have parts that this process cannot see.
+"""
+
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,6 +29,11 @@ def make_mesh(n_trials: int, batch_size: int, data: int = 0, n_devices: int = 0)
     if n_devices > len(devices):
         raise UserError(f"mesh.devices={n_devices}, but there are {len(devices)} devices")
     count = n_devices or len(devices)
+    if count < len(devices) and jax.process_count() > 1:
+        raise UserError(
+            f"mesh.devices={n_devices}; a run of several processes uses all of their "
+            f"{len(devices)} devices: leave it 0, and start fewer processes"
+        )
     if data and (count % data or batch_size % data):
         raise UserError(
             f"mesh.data={data} must divide both the {count} devices and the batch of {batch_size}"
@@ -47,6 +58,38 @@ def by_trial(mesh: Mesh) -> NamedSharding:
 def by_batch(mesh: Mesh) -> NamedSharding:
     """[steps, trials, rows of a batch]."""
     return NamedSharding(mesh, PartitionSpec(None, "trial", "data"))
+
+
+def put(tree: Any, sharding: NamedSharding) -> Any:
+    """Arrays on the mesh. Every process comes with the same whole host arrays (or typed keys)."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+    return jax.tree.map(lambda x: _put(x, sharding), tree)
+
+
+def _put(x, sharding: NamedSharding) -> jax.Array:
+    if hasattr(x, "dtype") and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_put(jax.random.key_data(x), sharding))
+    x = np.asarray(x)
+    return jax.make_array_from_callback(x.shape, sharding, lambda part: x[part])
+
+
+def fetch(tree: Any) -> Any:
+    """Whole NumPy arrays in every process, which all must ask for them.
+
+    One array at a time is collected, so that the devices hold no second copy of all.
+    """
+    return jax.tree.map(_fetch, tree)
+
+
+def _fetch(x) -> np.ndarray:
+    if isinstance(x, jax.Array) and not x.is_fully_addressable:
+        if not x.is_fully_replicated:
+            assert isinstance(x.sharding, NamedSharding)
+            everywhere = NamedSharding(x.sharding.mesh, PartitionSpec())
+            x = jax.jit(lambda value: value, out_shardings=everywhere)(x)
+        return np.asarray(x.addressable_data(0))
+    return np.asarray(x)
 
 
 def padded_count(n_trials: int, mesh: Mesh) -> int:

@@ -235,13 +235,13 @@ class Programs:
         """
         if not earlier and self._stage.relate is None:
             return trials
-        of_row = jnp.asarray(_places(units, trained.shape[1]))
+        of_row = _places(units, trained.shape[1])
         parts = [self._prepare(earlier, trials, piece) for piece in feed.pieces(units)]
         trials = trials._replace(frozen=self._joined(parts, of_row))
         trials = self.remember(trials, earlier, self.database(earlier, trials, known))
         frozen, constants = trials.frozen, trials.constants
         if self._stage.survey:
-            frozen, more = self._survey(frozen, jnp.asarray(trained), trials.key)
+            frozen, more = self._survey(frozen, trained, trials.key)
             constants = constants | more
         elif self._stage.relate:
             parts = [self._relate(trials, piece) for piece in feed.pieces(units)]
@@ -326,7 +326,7 @@ class Programs:
         missing = -len(available) % min(MASKS_AT_ONCE, len(available))
         masks = np.concatenate([available, available[:1].repeat(missing, axis=0)])
         parts = [
-            self._predict_under(params, trials, feed, units, noise, masks=jnp.asarray(part))
+            self._predict_under(params, trials, feed, units, noise, masks=part)
             for part in np.split(masks, max(1, len(masks) // MASKS_AT_ONCE))
         ]
         return np.concatenate(parts, axis=1)[:, : len(available)]
@@ -352,9 +352,10 @@ class Programs:
         The explained share of the variance of the teacher's answers in the slots that a pattern
         takes away; not finite where they have none. `trials` must come from `prepare`.
         """
-        sums = [self._imagine(params, trials, piece) for piece in feed.pieces(units)]
+        pieces = feed.pieces(units)
+        sums = [mesh_lib.fetch(self._imagine(params, trials, piece)) for piece in pieces]
         count, total, squares, errors = (
-            sum(np.asarray(part[i], np.float64) for part in sums) for i in range(4)
+            sum(part[i].astype(np.float64) for part in sums) for i in range(4)
         )
         variance = squares - np.sum(total**2 / np.maximum(count, 1.0)[..., None], axis=(-2, -1))
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -366,7 +367,8 @@ class Programs:
         """Invariant features [T, S·U·L, M, h] of units; None where the method has none."""
         if self._stage.invariants is None:
             return None
-        parts = [np.asarray(self._invariants(params, trials, p)) for p in feed.pieces(units)]
+        pieces = feed.pieces(units)
+        parts = [mesh_lib.fetch(self._invariants(params, trials, piece)) for piece in pieces]
         found = np.concatenate(parts)[: len(units)].swapaxes(0, 1)  # [T, S, U·L, M, h]
         return found.reshape(len(found), -1, *found.shape[3:])
 
@@ -566,7 +568,7 @@ class Programs:
 
 def _by_pattern(parts: Sequence[Array], steps: int) -> np.ndarray:
     """[S, T, K, U·L, ...] in parts, the last filled up -> [T, K, S·U·L, ...] of `steps`."""
-    found = np.concatenate([np.asarray(part) for part in parts])[:steps]
+    found = np.concatenate(mesh_lib.fetch(list(parts)))[:steps]
     found = np.moveaxis(found, 0, 2)  # [T, K, S, U·L, ...]
     return found.reshape(*found.shape[:2], -1, *found.shape[4:])
 

@@ -12,6 +12,8 @@ import jax
 import numpy as np
 
 from mmer_jax import database as database_lib
+from mmer_jax import distributed
+from mmer_jax import mesh as mesh_lib
 from mmer_jax.data.corpus import CorpusSpec
 from mmer_jax.database import Database, fingerprint
 from mmer_jax.methods.stage import EMPTY, FILLING, OTHER, Batch, Stage
@@ -37,9 +39,13 @@ def save(workdir: Path, group: str, trials: TrialData, ids: Sequence[list[str]])
       ids: the utterances of each trial's database.
     """
     made_by = {name: getattr(trials, name) for name in ENCODER}
-    everything = made_by, dict(trials.constants["database"])
+    everything = mesh_lib.fetch((made_by, dict(trials.constants["database"])))
+    distributed.on_first(lambda: _write(workdir, group, everything, ids))
+
+
+def _write(workdir: Path, group: str, everything, ids: Sequence[list[str]]) -> None:
     for position, names in enumerate(ids):
-        encoder, arrays = jax.tree.map(lambda x, p=position: np.asarray(x[p]), everything)
+        encoder, arrays = jax.tree.map(lambda x, p=position: x[p], everything)
         row = arrays.pop("row")
         real = (row != EMPTY) & (row != FILLING)
         stored = Database(names, {name: x[real] for name, x in arrays.items()})
@@ -67,7 +73,7 @@ def load(
     """
     if not stage.recalls or stage.relate is None:
         return None
-    made_by = jax.tree.map(np.asarray, {name: trials[name] for name in ENCODER})
+    made_by = mesh_lib.fetch({name: trials[name] for name in ENCODER})
     found = []
     for number, place in enumerate(places):
         one = jax.tree.map(lambda x, n=number: x[n], made_by)

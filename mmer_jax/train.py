@@ -20,7 +20,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from mmer_jax import report
+from mmer_jax import distributed, report
 from mmer_jax import workdir as workdir_lib
 from mmer_jax.checkpoint import Finished, begun_groups, finished_trials
 from mmer_jax.config import check_values, flat
@@ -65,7 +65,10 @@ def run(
     check_values(config)
     points = points or single_point(config)
     with workdir_lib.locked(workdir):
-        corpus = load_corpus(config)
+        # The first process builds the records, if that is to be done; the others find them.
+        corpus = load_corpus(config) if distributed.is_first() else None
+        distributed.wait_for_all()
+        corpus = corpus or load_corpus(config)
         if any(point.config.model.get("history", 0) for point in points):
             corpus = with_speakers(corpus, config.data.dialogues)
         folds = make_folds(
@@ -81,32 +84,26 @@ def run(
         groups = make_groups(trials, config.trials.max_parallel or _default_parallel())
         unlabelled = read_unlabelled(tuple(config.data.unlabelled), corpus)
         experiment = Experiment(config, corpus, folds, groups, unlabelled)
-        workdir_lib.claim(
-            workdir,
-            config,
-            corpus,
-            unlabelled,
-            sweep=[point.overrides for point in points],
-        )
-        save_statistics(workdir, experiment.statistics, experiment.label_statistics)
+        overrides = [point.overrides for point in points]
 
+        def claim() -> None:
+            workdir_lib.claim(workdir, config, corpus, unlabelled, sweep=overrides)
+            save_statistics(workdir, experiment.statistics, experiment.label_statistics)
+
+        distributed.on_first(claim)
         _train(experiment, groups, workdir, console, _describe(experiment, trials, groups))
-        done = finished_trials(workdir)
+        done = _finished(workdir)
         chosen = _choose(points, trials, done)
-        (workdir / "sweep.csv").unlink(missing_ok=True)  # of an earlier run with a sweep
+        distributed.on_first(lambda: _write_sweep(workdir / "sweep.csv", trials, done, chosen))
         if len(points) > 1:
-            _write_sweep(workdir / "sweep.csv", trials, done, chosen)
             console.print(f"chosen by validation: point {chosen.number} ({chosen})", markup=False)
         mine = [trial for trial in trials if trial.point is chosen]
         results = _test(experiment, groups, mine, done, conditions, workdir)
-        path = report.write_report(
-            workdir / "report",
-            [workdir],
-            facts={
-                "time of this process": f"{time.monotonic() - started:.0f} s on "
-                f"{jax.device_count()} {jax.devices()[0].device_kind}"
-            },
-            own=True,
+        seconds = time.monotonic() - started
+        devices = f"{jax.device_count()} {jax.devices()[0].device_kind}"
+        facts = {"time of this process": f"{seconds:.0f} s on {devices}"}
+        path = distributed.on_first(
+            lambda: str(report.write_report(workdir / "report", [workdir], facts=facts, own=True))
         )
     console.print(report.terminal_table(results))
     for name, place in (
@@ -124,8 +121,8 @@ def _train(
     """Train every trial that is not trained yet."""
     pending = pending_groups(
         groups,
-        set(finished_trials(workdir)),
-        begun_groups(workdir),
+        set(_finished(workdir)),
+        distributed.on_first(lambda: begun_groups(workdir)),
         experiment.config.trials.max_parallel,
     )
     log = MetricsLog(workdir, tensorboard=experiment.config.log.tensorboard)
@@ -139,11 +136,18 @@ def _train(
     left = epochs(pending)
     done = max(0, epochs(groups).total() - left.total())
     is_sweep = len({trial.point.number for group in groups for trial in group.trials}) > 1
-    with StopRequest() as stop, Reporter(console, left, done) as reporter:
+    grace = experiment.config.checkpoint.grace_seconds
+    with StopRequest(grace) as stop, Reporter(console, left, done) as reporter:
         reporter.say(about)
         for number, group in enumerate(pending):
             reporter.of_group(number + 1, len(pending))
             GroupTraining(experiment, group, workdir, log, keep_going=is_sweep).run(reporter, stop)
+
+
+def _finished(workdir: Path) -> dict[str, Finished]:
+    """`finished_trials`, as the first process finds them."""
+    found = distributed.on_first(lambda: finished_trials(workdir))
+    return {key: Finished(*entry) for key, entry in found.items()}
 
 
 def _choose(
@@ -180,7 +184,6 @@ def _test(
 
     evaluated.json says what results.csv holds; it is gone while that changes.
     """
-    path, stamp_path = workdir / "results.csv", workdir / "evaluated.json"
     config = experiment.config
     stamp = json.dumps(
         {
@@ -190,21 +193,35 @@ def _test(
         },
         indent=1,
     )
-    if path.exists() and stamp_path.exists() and stamp_path.read_text() == stamp:
+    path, stamp_path = workdir / "results.csv", workdir / "evaluated.json"
+
+    def begin() -> bool:
+        if path.exists() and stamp_path.exists() and stamp_path.read_text() == stamp:
+            return False
+        stamp_path.unlink(missing_ok=True)
+        save_masks(workdir / "masks", conditions, experiment.corpus)
+        return True
+
+    if not distributed.on_first(begin):
         return read_results(path)
-    stamp_path.unlink(missing_ok=True)
-    save_masks(workdir / "masks", conditions, experiment.corpus)
     width = next(group.width for group in groups if trials[0] in group.trials)
     results = evaluate_trials(experiment, trials, width, done, conditions, workdir)
-    write_results(path, results)
-    write_atomically(stamp_path, stamp)
+
+    def end() -> None:
+        write_results(path, results)
+        write_atomically(stamp_path, stamp)
+
+    distributed.on_first(end)
     return results
 
 
 def _write_sweep(
     path: Path, trials: Sequence[Trial], done: Mapping[str, Finished], chosen: Point
 ) -> None:
-    """sweep.csv: every trial of every point with its validation score."""
+    """sweep.csv: every trial of every point with its validation score; none for a single point."""
+    if len({trial.point.number for trial in trials}) == 1:
+        path.unlink(missing_ok=True)  # of an earlier run with a sweep
+        return
     keys = list(dict.fromkeys(key for trial in trials for key in trial.point.overrides))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mmer_jax import config as config_lib
+from mmer_jax import distributed
 from mmer_jax.data.corpus import Corpus, CorpusSpec, Modality, Task
 from mmer_jax.errors import UserError
 from mmer_jax.records import write_atomically
@@ -19,7 +20,18 @@ BEGUN = ("metrics.jsonl", "results.csv", "checkpoints/*/*.json")
 
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-    """Hold the workdir; the lock goes with the process, however that ends."""
+    """Hold the workdir, for all processes of the run; the lock goes however the first one ends."""
+    with contextlib.ExitStack() as held:
+
+        def lock() -> None:
+            held.enter_context(_lock(workdir))
+
+        distributed.on_first(lock)
+        yield
+
+
+@contextlib.contextmanager
+def _lock(workdir: Path) -> Iterator[None]:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         file = (workdir / LOCK).open("a+", encoding="utf-8")

@@ -7,8 +7,10 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 
+from mmer_jax import distributed
 from mmer_jax.data.arrays import BadArray, read_npz
 from mmer_jax.data.corpus import Corpus, Modality
 from mmer_jax.errors import UserError
@@ -27,7 +29,7 @@ def fold_statistics(
     """Mean and standard deviation per feature dimension over the valid steps of training rows.
 
     Args:
-      corpus: read once, whatever the number of folds.
+      corpus: read once, whatever the number of folds; each process of a run reads its own shards.
       train_rows: F arrays of rows.
       normalize: "all", "none", or modality names joined by commas. A modality that is not
         normalised gets mean 0 and std 1, and so does the std of a constant dimension.
@@ -44,10 +46,11 @@ def fold_statistics(
     member = np.zeros((n_folds, len(corpus)), np.float64)
     for f, rows in enumerate(train_rows):
         member[f, rows] = 1
-    used = np.flatnonzero(member.any(axis=0))
+    mine = corpus.source.rows_of_process(jax.process_index(), jax.process_count())
+    used = mine[member[:, mine].any(axis=0)]
     widest = max(m.dim * max(1, m.max_steps) for m in corpus.spec.modalities)
     rows_at_once = max(1, BYTES_AT_ONCE // (8 * widest))
-    chunks = np.array_split(used, -(-len(used) // rows_at_once))
+    chunks = np.array_split(used, max(1, -(-len(used) // rows_at_once)))
     sums = {
         m.name: np.zeros((3, n_folds, m.dim)) for m in corpus.spec.modalities if m.name in chosen
     }
@@ -60,7 +63,7 @@ def fold_statistics(
     statistics = {}
     for m in corpus.spec.modalities:
         if m.name in sums:
-            count, first, second = sums[m.name]
+            count, first, second = distributed.total(sums[m.name])
             mean = first / np.maximum(count, 1)
             std = np.sqrt(np.maximum(second / np.maximum(count, 1) - mean**2, 0))
             # Relative to the mean: what is left of a constant dimension is rounding, not spread.
