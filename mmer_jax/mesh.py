@@ -4,12 +4,14 @@ The mesh spans the devices of all processes of a run. `put` and `fetch` are the 
 it: an array may have parts that this process cannot see.
 """
 
+import functools
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from mmer_jax import distributed
 from mmer_jax.errors import UserError
 
 
@@ -42,7 +44,30 @@ def make_mesh(n_trials: int, batch_size: int, data: int = 0, n_devices: int = 0)
         choices = [d for d in range(1, count + 1) if count % d == 0 and batch_size % d == 0]
         data = next((d for d in choices if count // d <= max(n_trials, 1)), choices[-1])
     grid = np.array(devices[:count]).reshape(count // data, data)
-    return Mesh(grid, ("trial", "data"), axis_types=(AxisType.Auto, AxisType.Auto))
+    mesh = Mesh(grid, ("trial", "data"), axis_types=(AxisType.Auto, AxisType.Auto))
+    if jax.process_count() > 1:
+        _meet(mesh)
+    return mesh
+
+
+def _meet(mesh: Mesh) -> None:
+    """Let the processes connect along both axes while they are all here.
+
+    Gloo connects the devices of a group in the first program that uses it and gives up when one of
+    them comes half a minute late, which happens where one process compiles and another finds the
+    program in its cache.
+    """
+    distributed.wait_for_all()
+    everything = PartitionSpec(mesh.axis_names)
+    ones = put(np.ones(mesh.size), NamedSharding(mesh, everything))
+    for axes in ("trial", "data", mesh.axis_names):
+        total = jax.shard_map(
+            functools.partial(jax.lax.psum, axis_name=axes),
+            mesh=mesh,
+            in_specs=everything,
+            out_specs=everything,
+        )
+        jax.jit(total)(ones).block_until_ready()
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
