@@ -1,11 +1,13 @@
 """What a run writes down and shows while it trains: metrics.jsonl, progress, TensorBoard."""
 
+import contextlib
+import fcntl
 import json
 import os
 import statistics
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -13,6 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from mmer_jax.errors import UserError, is_disk_full
+
+METRICS = "metrics.jsonl"
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -34,15 +38,30 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise
 
 
+@contextlib.contextmanager
+def one_at_a_time(lock: Path) -> Iterator[None]:
+    """Wait until no other process holds the file `lock`, and hold it."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 class MetricsLog:
     """metrics.jsonl: one line per trial and epoch, the record of truth.
 
     Lines carry `group` and `epochs_done`, so that a resumed run drops what the checkpoint it
     resumes from has not seen.
+
+    Args:
+      workdir: of the run.
+      tensorboard: whether to write TensorBoard's files as well.
+      by_group: each group's lines go to metrics/GROUP.jsonl, because other workers train other
+        groups at the same time; `gather` brings them together.
     """
 
-    def __init__(self, workdir: Path, *, tensorboard: bool = False):
-        self._path = workdir / "metrics.jsonl"
+    def __init__(self, workdir: Path, *, tensorboard: bool = False, by_group: bool = False):
+        self._whole, self._parts, self._by_group = workdir / METRICS, workdir / "metrics", by_group
         self._board = None
         if tensorboard:
             try:
@@ -55,32 +74,59 @@ class MetricsLog:
 
     def rewind(self, group: str, epochs_done: int) -> None:
         """Drop lines of `group` after `epochs_done`, and a last line that a crash cut short."""
-        if not self._path.exists():
+        path = self._path(group)
+        source = path if path.exists() else self._whole  # a group that was begun without workers
+        if not source.exists():
             return
-        kept = []
-        for line in self._path.read_text(encoding="utf-8").splitlines():
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if record["group"] != group or record["epochs_done"] <= epochs_done:
-                kept.append(line + "\n")
-        write_atomically(self._path, "".join(kept))
+        kept = [
+            line
+            for line, record in _metrics(source)
+            if (record["group"] == group and record["epochs_done"] <= epochs_done)
+            or (record["group"] != group and not self._by_group)
+        ]
+        write_atomically(path, "".join(kept))
 
     def write(self, records: Sequence[Mapping[str, object]]) -> None:
+        """Append lines, all of one group."""
+        path = self._path(str(records[0]["group"]))
         text = "".join(json.dumps(record) + "\n" for record in records)
         try:
-            with self._path.open("a", encoding="utf-8") as file:
+            with path.open("a", encoding="utf-8") as file:
                 file.write(text)
         except OSError as error:
             if is_disk_full(error):
                 raise UserError(
-                    f"disk full while writing {self._path}; checkpoints are intact. Free space and "
+                    f"disk full while writing {path}; checkpoints are intact. Free space and "
                     "run the same command again."
                 ) from error
             raise
         if self._board is not None:
             self._write_board(records)
+
+    def gather(self, groups: Iterable[str] | None = None) -> None:
+        """Bring the lines of groups that nobody trains any more (None: of all) into metrics.jsonl.
+
+        Ended in the middle, it does the same again when it is called again.
+        """
+        found = sorted(self._parts.glob("*.jsonl"))
+        parts = {path.stem: path for path in found if groups is None or path.stem in groups}
+        if not parts:
+            return
+        earlier = _metrics(self._whole) if self._whole.exists() else []
+        lines = [line for line, record in earlier if record["group"] not in parts]
+        for path in parts.values():
+            lines += [line for line, _ in _metrics(path)]
+        write_atomically(self._whole, "".join(lines))
+        for path in parts.values():
+            path.unlink()
+        with contextlib.suppress(OSError):  # there are others
+            self._parts.rmdir()
+
+    def _path(self, group: str) -> Path:
+        if not self._by_group:
+            return self._whole
+        self._parts.mkdir(exist_ok=True)
+        return self._parts / f"{group}.jsonl"
 
     def _write_board(self, records) -> None:
         assert self._board is not None
@@ -90,6 +136,13 @@ class MetricsLog:
                 if isinstance(value, float):
                     self._board.scalar(f"{place}/{name}", value, record["epoch"])
         self._board.flush()
+
+
+def _metrics(path: Path) -> Iterator[tuple[str, dict]]:
+    """(line, record) of a file of metrics, without lines that a crash cut short."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            yield line + "\n", json.loads(line)
 
 
 class NotedProgress(Progress):
