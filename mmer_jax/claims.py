@@ -151,6 +151,7 @@ class Claims:
 
     def _highest(self) -> dict[str, int]:
         """Digest -> N of the claim that counts."""
+        self.see_anew(self._folder)
         found: dict[str, int] = {}
         for name in os.listdir(self._folder):
             digest, _, number = name.partition(".")

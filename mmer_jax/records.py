@@ -7,7 +7,7 @@ import os
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -41,8 +41,13 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 @contextlib.contextmanager
 def one_at_a_time(lock: Path) -> Iterator[None]:
     """Wait until no other process holds the file `lock`, and hold it."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a") as file:
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("a")
+    except OSError as error:
+        full = "disk full: " if is_disk_full(error) else ""
+        raise UserError(f"{full}{lock} cannot be made: {error}") from error
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -72,19 +77,27 @@ class MetricsLog:
                 ) from None
             self._board = SummaryWriter(str(workdir / "tensorboard"), auto_flush=False)
 
-    def rewind(self, group: str, epochs_done: int) -> None:
-        """Drop lines of `group` after `epochs_done`, and a last line that a crash cut short."""
+    def rewind(self, group: str, epochs_done: int) -> int:
+        """Drop lines of `group` after `epochs_done`, and damaged ones.
+
+        Returns how many were damaged, but for a last line that a crash cut short.
+        """
         path = self._path(group)
         source = path if path.exists() else self._whole  # a group that was begun without workers
         if not source.exists():
-            return
-        kept = [
-            line
-            for line, record in _metrics(source)
-            if (record["group"] == group and record["epochs_done"] <= epochs_done)
-            or (record["group"] != group and not self._by_group)
-        ]
+            return 0
+        kept, damaged = [], []
+        lines = source.read_text(encoding="utf-8", errors="replace").splitlines()
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = json.loads(line)
+                is_mine = record["group"] == group
+                if record["epochs_done"] <= epochs_done if is_mine else not self._by_group:
+                    kept.append(line + "\n")
+            except (ValueError, KeyError, TypeError):
+                damaged.append(number)
         write_atomically(path, "".join(kept))
+        return sum(number < len(lines) for number in damaged)
 
     def write(self, records: Sequence[Mapping[str, object]]) -> None:
         """Append lines, all of one group."""
@@ -103,7 +116,7 @@ class MetricsLog:
         if self._board is not None:
             self._write_board(records)
 
-    def gather(self, groups: Iterable[str] | None = None) -> None:
+    def gather(self, groups: Collection[str] | None = None) -> None:
         """Bring the lines of groups that nobody trains any more (None: of all) into metrics.jsonl.
 
         Ended in the middle, it does the same again when it is called again.
@@ -112,10 +125,9 @@ class MetricsLog:
         parts = {path.stem: path for path in found if groups is None or path.stem in groups}
         if not parts:
             return
-        earlier = _metrics(self._whole) if self._whole.exists() else []
-        lines = [line for line, record in earlier if record["group"] not in parts]
+        lines = [line for line in _lines(self._whole) if _group_of(line) not in (None, *parts)]
         for path in parts.values():
-            lines += [line for line, _ in _metrics(path)]
+            lines += [line for line in _lines(path) if _group_of(line) == path.stem]
         write_atomically(self._whole, "".join(lines))
         for path in parts.values():
             path.unlink()
@@ -138,11 +150,19 @@ class MetricsLog:
         self._board.flush()
 
 
-def _metrics(path: Path) -> Iterator[tuple[str, dict]]:
-    """(line, record) of a file of metrics, without lines that a crash cut short."""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
-            yield line + "\n", json.loads(line)
+def _lines(path: Path) -> list[str]:
+    """The lines of a file of metrics; none where there is no file."""
+    if not path.exists():
+        return []
+    return [f"{x}\n" for x in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+
+
+def _group_of(line: str) -> str | None:
+    """The group that a line of metrics is about; None of a damaged line."""
+    try:
+        return str(json.loads(line)["group"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 class NotedProgress(Progress):

@@ -75,6 +75,7 @@ class Share:
         self._numbers = {t.key: i for i, group in enumerate(groups) for t in group.trials}
         # Workers begin far from each other, and go on with neighbours, which share programs.
         self._start = int(claims.me.index * GOLDEN % 1 * len(groups))
+        self._is_idle = True
 
     def take(self, stopped: Callable[[], bool]) -> list[str]:
         """What this worker does next, claimed for it.
@@ -91,21 +92,15 @@ class Share:
             for keys in left:
                 if self._claims.take(keys):
                     if self._finished().isdisjoint(keys):
-                        self._start = self.number(keys)
+                        self._start, self._is_idle = self.number(keys), False
                         return keys
                     self._claims.release(keys)  # its holder finished it after we had looked
             if not left and self._claims.take([RESULTS]):
                 return [RESULTS]
             wanted = [key for keys in left for key in keys] or [RESULTS]
-            others = ", ".join(map(str, self._others(wanted, stopped)))
-            if others and left:
-                self._claims.say(
-                    f"nothing is left for {self._claims.me}: {len(wanted)} of "
-                    f"{len(self._trials)} trials are with {others}; who ends last makes the results"
-                )
-            elif others:
-                self._claims.say(f"every trial is trained; {others} makes the results")
+            others = self._others(wanted, stopped)
             if others:
+                self._claims.say(self._farewell(len(wanted) if left else 0, others))
                 break
         return []
 
@@ -146,6 +141,17 @@ class Share:
                 return sorted(beats, key=lambda worker: worker.index)
             time.sleep(self._claims.me.interval / 10)
         return []
+
+    def _farewell(self, left: int, others: Sequence[Worker]) -> str:
+        """Why this worker ends, where `others` have the `left` trials, or the results to make."""
+        names = ", ".join(map(str, others))
+        if not left:
+            return f"every trial is trained; {names} makes the results"
+        hint = "; --config.trials.max_parallel=N makes smaller groups" if self._is_idle else ""
+        return (
+            f"nothing is left for {self._claims.me}: {left} of {len(self._trials)} trials are with "
+            f"{names}, and who ends last makes the results{hint}"
+        )
 
     def _finished(self) -> set[str]:
         """The trials that are trained, whoever did it."""
