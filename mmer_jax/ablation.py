@@ -11,19 +11,23 @@ from pathlib import Path
 from rich.console import Console
 
 from mmer_jax import report
+from mmer_jax.records import one_at_a_time
 from mmer_jax.sweep import Point
-from mmer_jax.train import run
+from mmer_jax.train import STAMP, run
 
 BASE = "as_configured"  # the point without overrides
 
 
-def run_each(points: Sequence[Point], workdir: Path, console: Console) -> None:
+def run_each(
+    points: Sequence[Point], workdir: Path, console: Console, *, worker: int | None = None
+) -> None:
     """Train and score the points in workdir/NAME, one after the other; resumes what is there.
 
     Args:
       points: of a sweep.
       workdir: holds a workdir for each point, and report/ of all of them.
       console: for progress and tables.
+      worker: as of `run`; the workers go through the points together.
 
     Raises:
       UserError, Interrupted: as of `run`.
@@ -31,8 +35,12 @@ def run_each(points: Sequence[Point], workdir: Path, console: Console) -> None:
     folders = [workdir / name for name in names(points)]
     for number, (point, folder) in enumerate(zip(points, folders, strict=True), start=1):
         console.print(f"run {number} of {len(points)}: {folder.name}", markup=False)
-        run(point.config, folder, console)
-    path = report.write_report(workdir / "report", folders)
+        run(point.config, folder, console, worker=worker)
+    if worker is not None and not all((folder / STAMP).exists() for folder in folders):
+        console.print("other workers still train; who ends last compares the runs")
+        return
+    with one_at_a_time(workdir / "lock"):
+        path = report.write_report(workdir / "report", folders)
     console.print(f"comparison   {path}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -9,6 +9,7 @@ A group that has a final .json is trained; its running checkpoints are deleted. 
 for the real trials only, so that a run resumes on any number of devices.
 """
 
+import contextlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -49,7 +50,11 @@ def finished_trials(workdir: Path) -> dict[str, Finished]:
 
 def begun_groups(workdir: Path) -> list[list[str]]:
     """The trial keys of each group that has a checkpoint to go on from."""
-    return [_read(path) for path in sorted(_root(workdir, "running").glob("*.json"))]
+    found = []
+    for path in sorted(_root(workdir, "running").glob("*.json")):
+        with contextlib.suppress(FileNotFoundError):  # another worker has just finished it
+            found.append(_read(path))
+    return found
 
 
 def load_final(workdir: Path, group: str) -> dict[str, Any]:

@@ -77,6 +77,7 @@ def base() -> ConfigDict:
     c.trials.folds = "all"  # or a list
     c.trials.seeds = 1
     c.trials.max_parallel = 0  # trials that train side by side; 0: all, on a CPU at most 10
+    c.trials.heartbeat_seconds = 10.0  # of workers; silent for six of them is taken for dead
 
     c.eval = ConfigDict()
     c.eval.batch_size = 256
@@ -148,6 +149,7 @@ INCIDENTAL = (
     "trials.folds",
     "trials.seeds",
     "trials.max_parallel",
+    "trials.heartbeat_seconds",
     "log.tensorboard",
     "mesh.data",
     "mesh.devices",
@@ -252,6 +254,7 @@ def check_values(config: ConfigDict) -> None:
     bounds = {
         "trials.seeds": 1,
         "trials.max_parallel": 0,
+        "trials.heartbeat_seconds": 0.1,
         "eval.batch_size": 1,
         "eval.mask_draws": 1,
         "train.noise_steps": 1,

@@ -4,6 +4,7 @@ The epoch itself is a compiled program (programs.py). The host only orders rows,
 """
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +43,7 @@ class GroupTraining:
       workdir: where its checkpoints go.
       log: where metrics go.
       keep_going: a trial that diverges does not stop the others (sweeps).
+      still_ours: raises where the group is no longer this process's to write (workers).
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class GroupTraining:
         log: MetricsLog,
         *,
         keep_going: bool,
+        still_ours: Callable[[], None] = lambda: None,
     ):
         self.experiment, self.group, self.log = experiment, group, log
         self.point = group.trials[0].point
@@ -64,6 +67,7 @@ class GroupTraining:
         self.workdir = workdir
         self.checkpoints = GroupCheckpoints(workdir, group.name, [t.key for t in group.trials])
         self.keep_going, self._told = keep_going, False
+        self.still_ours = still_ours
         self.saved_at = time.monotonic()
 
     def run(self, reporter: Reporter, stop: StopRequest) -> None:
@@ -71,6 +75,7 @@ class GroupTraining:
         try:
             trained = self._train(reporter, stop)
             self._keep_databases(trained.params)
+            self.still_ours()
             self.checkpoints.save_final(
                 trained.params, trained.validation_score, trained.best_epoch
             )
@@ -160,6 +165,7 @@ class GroupTraining:
             )
             count = len(self.group.trials)
             record = {k: v[:count] for k, v in mesh_lib.fetch(record).items()}
+            self.still_ours()
             self._log(stage, epoch, number + 1, record, time.monotonic() - tick, reporter)
             self._checkpoint(number + 1, state, earlier, stop)
         return state

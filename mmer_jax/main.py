@@ -2,7 +2,8 @@
 
 Trains and scores one configuration. With --sweep=configs/sweeps/NAME.py it trains every point of a
 sweep and scores the best one; with --each as well, every point is scored, as a run of its own.
-The same command on the same workdir goes on where it stopped.
+The same command on the same workdir goes on where it stopped. With --worker=INDEX several processes
+(tasks of a SLURM array, of an indexed job) share the trials of one workdir.
 """
 
 import sys
@@ -24,6 +25,9 @@ from mmer_jax.train import run
 CONFIG = config_flags.DEFINE_config_file("config", help_string="Configuration file.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, results and report go.")
 SWEEP = flags.DEFINE_string("sweep", None, "File whose sweep() yields overrides of the config.")
+WORKER = flags.DEFINE_string(
+    "worker", "", "Number of this worker, of several that share the workdir's trials."
+)
 EACH = flags.DEFINE_bool("each", False, "Score every point of the sweep, and compare them.")
 COORDINATOR = flags.DEFINE_string(
     "coordinator", None, "HOST:PORT of the first of several processes; else as the cluster says."
@@ -43,6 +47,8 @@ def parse_flags(argv: list[str]) -> list[str]:
             raise UserError("no --workdir given: where checkpoints, results and report should go")
         if EACH.value and not SWEEP.value:
             raise UserError("--each scores every point of a sweep: give --sweep=FILE as well")
+        if WORKER.value and not WORKER.value.isdecimal():
+            raise UserError(f"--worker={WORKER.value}; expected a number from 0")
         return arguments
     except UserError as error:
         _fail(error)
@@ -60,10 +66,11 @@ def main(argv: list[str]) -> None:
         distributed.follow_others()
         points = load_sweep(Path(SWEEP.value), CONFIG.value) if SWEEP.value else None
         workdir = Path(WORKDIR.value).expanduser()
+        worker = int(WORKER.value) if WORKER.value else None
         if points and EACH.value:
-            run_each(points, workdir, console)
+            run_each(points, workdir, console, worker=worker)
         else:
-            run(CONFIG.value, workdir, console, points)
+            run(CONFIG.value, workdir, console, points, worker=worker)
     except Interrupted as stopped:
         console.print(f"{stopped}: checkpoint written; run the same command again to go on")
         sys.exit(stopped.exit_code)

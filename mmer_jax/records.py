@@ -1,11 +1,13 @@
 """What a run writes down and shows while it trains: metrics.jsonl, progress, TensorBoard."""
 
+import contextlib
+import fcntl
 import json
 import os
 import statistics
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -13,6 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from mmer_jax.errors import UserError, is_disk_full
+
+METRICS = "metrics.jsonl"
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -34,15 +38,35 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise
 
 
+@contextlib.contextmanager
+def one_at_a_time(lock: Path) -> Iterator[None]:
+    """Wait until no other process holds the file `lock`, and hold it."""
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("a")
+    except OSError as error:
+        full = "disk full: " if is_disk_full(error) else ""
+        raise UserError(f"{full}{lock} cannot be made: {error}") from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 class MetricsLog:
     """metrics.jsonl: one line per trial and epoch, the record of truth.
 
     Lines carry `group` and `epochs_done`, so that a resumed run drops what the checkpoint it
     resumes from has not seen.
+
+    Args:
+      workdir: of the run.
+      tensorboard: whether to write TensorBoard's files as well.
+      by_group: each group's lines go to metrics/GROUP.jsonl, because other workers train other
+        groups at the same time; `gather` brings them together.
     """
 
-    def __init__(self, workdir: Path, *, tensorboard: bool = False):
-        self._path = workdir / "metrics.jsonl"
+    def __init__(self, workdir: Path, *, tensorboard: bool = False, by_group: bool = False):
+        self._whole, self._parts, self._by_group = workdir / METRICS, workdir / "metrics", by_group
         self._board = None
         if tensorboard:
             try:
@@ -53,34 +77,68 @@ class MetricsLog:
                 ) from None
             self._board = SummaryWriter(str(workdir / "tensorboard"), auto_flush=False)
 
-    def rewind(self, group: str, epochs_done: int) -> None:
-        """Drop lines of `group` after `epochs_done`, and a last line that a crash cut short."""
-        if not self._path.exists():
-            return
-        kept = []
-        for line in self._path.read_text(encoding="utf-8").splitlines():
+    def rewind(self, group: str, epochs_done: int) -> int:
+        """Drop lines of `group` after `epochs_done`, and damaged ones.
+
+        Returns how many were damaged, but for a last line that a crash cut short.
+        """
+        path = self._path(group)
+        source = path if path.exists() else self._whole  # a group that was begun without workers
+        if not source.exists():
+            return 0
+        kept, damaged = [], []
+        lines = source.read_text(encoding="utf-8", errors="replace").splitlines()
+        for number, line in enumerate(lines, start=1):
             try:
                 record = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if record["group"] != group or record["epochs_done"] <= epochs_done:
-                kept.append(line + "\n")
-        write_atomically(self._path, "".join(kept))
+                is_mine = record["group"] == group
+                if record["epochs_done"] <= epochs_done if is_mine else not self._by_group:
+                    kept.append(line + "\n")
+            except (ValueError, KeyError, TypeError):
+                damaged.append(number)
+        write_atomically(path, "".join(kept))
+        return sum(number < len(lines) for number in damaged)
 
     def write(self, records: Sequence[Mapping[str, object]]) -> None:
+        """Append lines, all of one group."""
+        path = self._path(str(records[0]["group"]))
         text = "".join(json.dumps(record) + "\n" for record in records)
         try:
-            with self._path.open("a", encoding="utf-8") as file:
+            with path.open("a", encoding="utf-8") as file:
                 file.write(text)
         except OSError as error:
             if is_disk_full(error):
                 raise UserError(
-                    f"disk full while writing {self._path}; checkpoints are intact. Free space and "
+                    f"disk full while writing {path}; checkpoints are intact. Free space and "
                     "run the same command again."
                 ) from error
             raise
         if self._board is not None:
             self._write_board(records)
+
+    def gather(self, groups: Collection[str] | None = None) -> None:
+        """Bring the lines of groups that nobody trains any more (None: of all) into metrics.jsonl.
+
+        Ended in the middle, it does the same again when it is called again.
+        """
+        found = sorted(self._parts.glob("*.jsonl"))
+        parts = {path.stem: path for path in found if groups is None or path.stem in groups}
+        if not parts:
+            return
+        lines = [line for line in _lines(self._whole) if _group_of(line) not in (None, *parts)]
+        for path in parts.values():
+            lines += [line for line in _lines(path) if _group_of(line) == path.stem]
+        write_atomically(self._whole, "".join(lines))
+        for path in parts.values():
+            path.unlink()
+        with contextlib.suppress(OSError):  # there are others
+            self._parts.rmdir()
+
+    def _path(self, group: str) -> Path:
+        if not self._by_group:
+            return self._whole
+        self._parts.mkdir(exist_ok=True)
+        return self._parts / f"{group}.jsonl"
 
     def _write_board(self, records) -> None:
         assert self._board is not None
@@ -90,6 +148,21 @@ class MetricsLog:
                 if isinstance(value, float):
                     self._board.scalar(f"{place}/{name}", value, record["epoch"])
         self._board.flush()
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a file of metrics; none where there is no file."""
+    if not path.exists():
+        return []
+    return [f"{x}\n" for x in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+
+
+def _group_of(line: str) -> str | None:
+    """The group that a line of metrics is about; None of a damaged line."""
+    try:
+        return str(json.loads(line)["group"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 class NotedProgress(Progress):

@@ -8,12 +8,14 @@ A run without a sweep has one point. Finished trials are found in the workdir an
 again, whatever has been added since.
 """
 
+import contextlib
 import csv
 import io
 import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -23,6 +25,7 @@ from rich.console import Console
 from mmer_jax import distributed, report
 from mmer_jax import workdir as workdir_lib
 from mmer_jax.checkpoint import Finished, begun_groups, finished_trials
+from mmer_jax.claims import Claims
 from mmer_jax.config import check_values, flat
 from mmer_jax.data.load import load_corpus
 from mmer_jax.data.normalize import save_statistics
@@ -39,12 +42,19 @@ from mmer_jax.records import MetricsLog, Reporter, write_atomically
 from mmer_jax.results import Result, read_results, write_results
 from mmer_jax.sweep import Point, single_point
 from mmer_jax.trials import Group, Trial, make_groups, make_trials, pending_groups
+from mmer_jax.workers import train_share
 
+STAMP = "evaluated.json"  # says what results.csv holds; it is gone while that changes
 ON_CPU_AT_ONCE = 10  # more trials side by side gain nothing there and cost memory
 
 
 def run(
-    config, workdir: Path, console: Console, points: Sequence[Point] | None = None
+    config,
+    workdir: Path,
+    console: Console,
+    points: Sequence[Point] | None = None,
+    *,
+    worker: int | None = None,
 ) -> list[Result]:
     """Train and evaluate everything that is asked for; resumes what `workdir` holds.
 
@@ -53,9 +63,10 @@ def run(
       workdir: where everything goes.
       console: for progress and the final table.
       points: of a sweep; the best by validation score is scored on test.
+      worker: which of the workers that share the trials this is; None: there are no others.
 
     Returns:
-      The lines of results.csv.
+      The lines of results.csv; none where another worker makes them.
 
     Raises:
       UserError: the input is faulty, or `workdir` belongs to another configuration.
@@ -64,7 +75,9 @@ def run(
     started = time.monotonic()
     check_values(config)
     points = points or single_point(config)
-    with workdir_lib.locked(workdir):
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    with contextlib.ExitStack() as held:
+        held.enter_context(workdir_lib.locked(workdir, shared=worker is not None))
         # The first process builds the records, if that is to be done; the others find them.
         corpus = load_corpus(config) if distributed.is_first() else None
         distributed.wait_for_all()
@@ -84,14 +97,24 @@ def run(
         groups = make_groups(trials, config.trials.max_parallel or _default_parallel())
         unlabelled = read_unlabelled(tuple(config.data.unlabelled), corpus)
         experiment = Experiment(config, corpus, folds, groups, unlabelled)
+        claims = Claims(workdir, worker or 0, config.trials.heartbeat_seconds, say)
         overrides = [point.overrides for point in points]
 
-        def claim() -> None:
-            workdir_lib.claim(workdir, config, corpus, unlabelled, sweep=overrides)
-            save_statistics(workdir, experiment.statistics, experiment.label_statistics)
+        def prepare() -> None:
+            with workdir_lib.preparing(workdir):
+                workdir_lib.claim(workdir, config, corpus, unlabelled, sweep=overrides)
+                save_statistics(workdir, experiment.statistics, experiment.label_statistics)
+                if worker is not None:
+                    held.enter_context(claims)
 
-        distributed.on_first(claim)
-        _train(experiment, groups, workdir, console, _describe(experiment, trials, groups))
+        distributed.on_first(prepare)
+        about = _describe(experiment, trials, groups)
+        if worker is None:
+            _train(experiment, groups, workdir, console, about)
+        else:
+            say(about)
+            if not train_share(experiment, groups, workdir, console, claims):
+                return []
         done = _finished(workdir)
         chosen = _choose(points, trials, done)
         distributed.on_first(lambda: _write_sweep(workdir / "sweep.csv", trials, done, chosen))
@@ -111,7 +134,7 @@ def run(
         ("results", workdir / "results.csv"),
         ("checkpoints", workdir / "checkpoints"),
     ):
-        console.print(f"{name:12} {place}", highlight=False, markup=False, soft_wrap=True)
+        say(f"{name:12} {place}")
     return results
 
 
@@ -126,6 +149,7 @@ def _train(
         experiment.config.trials.max_parallel,
     )
     log = MetricsLog(workdir, tensorboard=experiment.config.log.tensorboard)
+    distributed.on_first(log.gather)  # what workers have left
 
     def epochs(these: Sequence[Group]) -> Counter[str]:
         found: Counter[str] = Counter()
@@ -180,10 +204,7 @@ def _test(
     conditions: Sequence[Condition],
     workdir: Path,
 ) -> list[Result]:
-    """Test scores of the trials, once: as long as nothing about them changes they are read back.
-
-    evaluated.json says what results.csv holds; it is gone while that changes.
-    """
+    """Test scores of the trials, once: as long as nothing about them changes they are read back."""
     config = experiment.config
     stamp = json.dumps(
         {
@@ -193,7 +214,7 @@ def _test(
         },
         indent=1,
     )
-    path, stamp_path = workdir / "results.csv", workdir / "evaluated.json"
+    path, stamp_path = workdir / "results.csv", workdir / STAMP
 
     def begin() -> bool:
         if path.exists() and stamp_path.exists() and stamp_path.read_text() == stamp:

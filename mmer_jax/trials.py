@@ -77,10 +77,8 @@ def make_groups(trials: Sequence[Trial], max_parallel: int) -> list[Group]:
         by_program.setdefault(trial.point.program_key, []).append(trial)
     groups = []
     for members in by_program.values():
-        limit = max_parallel or len(members)
-        parts = np.array_split(np.arange(len(members)), -(-len(members) // limit))
-        width = len(parts[0])
-        groups += [Group(tuple(members[i] for i in part), width) for part in parts]
+        parts = _cut(members, max_parallel or len(members))
+        groups += [Group(part, len(parts[0])) for part in parts]
     return groups
 
 
@@ -89,6 +87,8 @@ def pending_groups(
     done: set[str],
     begun: Sequence[Sequence[str]],
     max_parallel: int = 0,
+    *,
+    keep_cuts: bool = False,
 ) -> list[Group]:
     """The groups that are left when the trials `done` (keys) are trained.
 
@@ -97,27 +97,38 @@ def pending_groups(
       begun: trial keys of groups that have a checkpoint. As long as all of them are asked for they
         stay together, so that the checkpoint is used, also where a new group would be smaller.
       max_parallel: what the user asks for: larger groups start afresh, in parts. 0: nothing.
+      keep_cuts: what is left of a group stays by itself, so that workers who look at different
+        times cut alike. Otherwise what is left is cut anew, into as few groups as possible.
     """
     left = []
-    for width, trials in _by_width(groups):
-        pending = {trial.key: trial for trial in trials if trial.key not in done}
+    for width, parts in _by_width(groups):
+        pending = {trial.key: trial for part in parts for trial in part if trial.key not in done}
         for keys in begun:
             if len(keys) <= (max_parallel or len(keys)) and set(keys) <= pending.keys():
                 together = tuple(pending.pop(key) for key in keys)
                 left.append(Group(together, max(width, len(keys))))
-        rest = list(pending.values())
-        for part in np.array_split(np.arange(len(rest)), -(-len(rest) // width)) if rest else []:
-            left.append(Group(tuple(rest[i] for i in part), width))
+        if keep_cuts:
+            rest = [tuple(trial for trial in part if trial.key in pending) for part in parts]
+        else:
+            rest = _cut(list(pending.values()), width)
+        left += [Group(part, width) for part in rest if part]
     return left
 
 
-def _by_width(groups: Sequence[Group]) -> list[tuple[int, list[Trial]]]:
-    """The trials of the groups that share a program."""
-    found: dict[str, tuple[int, list[Trial]]] = {}
+def _by_width(groups: Sequence[Group]) -> list[tuple[int, list[tuple[Trial, ...]]]]:
+    """The groups' trials, of those together that share a program."""
+    found: dict[str, tuple[int, list[tuple[Trial, ...]]]] = {}
     for group in groups:
         key = group.trials[0].point.program_key
-        found.setdefault(key, (group.width, []))[1].extend(group.trials)
+        found.setdefault(key, (group.width, []))[1].append(group.trials)
     return list(found.values())
+
+
+def _cut(trials: Sequence[Trial], limit: int) -> list[tuple[Trial, ...]]:
+    """About equal parts of at most `limit` trials."""
+    count = -(-len(trials) // limit)
+    indices = np.array_split(np.arange(len(trials)), count) if count else []
+    return [tuple(trials[i] for i in part) for part in indices]
 
 
 def epoch_order(

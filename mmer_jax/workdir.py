@@ -1,4 +1,4 @@
-"""A run's workdir: whose it is, and that one process at a time writes into it."""
+"""A run's workdir: whose it is, and that one run at a time, or its workers, write into it."""
 
 import contextlib
 import fcntl
@@ -11,27 +11,38 @@ from mmer_jax import config as config_lib
 from mmer_jax import distributed
 from mmer_jax.data.corpus import Corpus, CorpusSpec, Modality, Task
 from mmer_jax.errors import UserError
-from mmer_jax.records import write_atomically
+from mmer_jax.records import one_at_a_time, write_atomically
 
 LOCK = "lock"
+PREPARING = "lock.prepare"
 # Patterns of files; where there is one of them the workdir is somebody's.
-BEGUN = ("metrics.jsonl", "results.csv", "checkpoints/*/*.json")
+BEGUN = (
+    "metrics.jsonl",
+    "metrics/*.jsonl",
+    "results.csv",
+    "checkpoints/*/*.json",
+    "claims/workers/*",
+)
 
 
 @contextlib.contextmanager
-def locked(workdir: Path) -> Iterator[None]:
-    """Hold the workdir, for all processes of the run; the lock goes however the first one ends."""
+def locked(workdir: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold the workdir for all processes of the run, alone or with other workers.
+
+    The lock goes with the first process, however that ends.
+    """
     with contextlib.ExitStack() as held:
 
         def lock() -> None:
-            held.enter_context(_lock(workdir))
+            held.enter_context(_lock(workdir, shared))
 
         distributed.on_first(lock)
         yield
 
 
 @contextlib.contextmanager
-def _lock(workdir: Path) -> Iterator[None]:
+def _lock(workdir: Path, shared: bool) -> Iterator[None]:
+    holder = "workers (--worker)" if shared else f"process {os.getpid()}"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         file = (workdir / LOCK).open("a+", encoding="utf-8")
@@ -39,17 +50,24 @@ def _lock(workdir: Path) -> Iterator[None]:
         raise UserError(f"workdir {workdir} cannot be made: {error}") from None
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             raise UserError(
-                f"workdir {workdir} is in use by process {file.read().strip() or '?'}; wait for it "
-                "to end, stop it, or choose another --workdir"
+                f"workdir {workdir} is in use by {file.readline().strip() or 'another process'}; "
+                "wait for the end of that, stop it, or choose another --workdir"
             ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        file.seek(0)
+        if file.read() != holder:
+            file.truncate(0)
+            file.write(holder)
+            file.flush()
         yield
+
+
+def preparing(workdir: Path) -> contextlib.AbstractContextManager[None]:
+    """Of workers that start together one at a time prepares the workdir."""
+    return one_at_a_time(workdir / PREPARING)
 
 
 def claim(workdir: Path, config, corpus: Corpus, unlabelled: Corpus | None = None, **more) -> None:

@@ -66,7 +66,7 @@ def assert_same_results(actual, expected):
         assert a == b
 
 
-def train(config, workdir, console=None, points=None, report=False):
+def train(config, workdir, console=None, points=None, report=False, worker=None):
     """run() without a terminal; returns (results, what was printed).
 
     Its figures take longer than the training of these small runs: drawn where `report` asks.
@@ -76,7 +76,7 @@ def train(config, workdir, console=None, points=None, report=False):
     with contextlib.ExitStack() as stack:
         if not report:
             stack.enter_context(mock.patch("mmer_jax.report.write_report", lambda *a, **k: "-"))
-        results = run(config, workdir, console, points)
+        results = run(config, workdir, console, points, worker=worker)
     return results, text.getvalue()
 
 

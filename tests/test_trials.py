@@ -103,6 +103,27 @@ def test_a_checkpoint_of_a_wider_group_is_used_unless_smaller_groups_are_asked_f
     assert pending_groups(groups, set(), begun, max_parallel=2) == groups
 
 
+@given(st.integers(1, 40), st.integers(1, 12), st.data())
+def test_workers_who_look_at_different_times_cut_alike(n, limit, data):
+    groups = make_groups([Trial(POINT, i, 0) for i in range(n)], limit)
+    keys = [t.key for g in groups for t in g.trials]
+    done = set(data.draw(st.lists(st.sampled_from(keys))))
+    early = pending_groups(groups, done, [], keep_cuts=True)
+    ended = data.draw(st.sampled_from(early)) if early else None
+    mine = {t.key for t in ended.trials} if ended else set()
+    late = pending_groups(groups, done | mine, [], keep_cuts=True)
+    assert late == [group for group in early if group is not ended]
+    assert sorted(t.key for g in early for t in g.trials) == sorted(set(keys) - done)
+
+
+def test_workers_go_on_with_a_checkpoint_of_another_cut():
+    trials = [Trial(POINT, f, 0) for f in range(6)]
+    begun = [[t.key for t in trials[1:4]]]
+    left = pending_groups(make_groups(trials, 3), set(), begun, keep_cuts=True)
+    assert [[t.fold for t in g.trials] for g in left] == [[1, 2, 3], [0], [4, 5]]
+    assert {g.width for g in left} == {3}
+
+
 def units(rows):
     """Utterances that count."""
     rows = np.asarray(rows, np.int32)[:, None]

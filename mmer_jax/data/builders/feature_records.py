@@ -27,6 +27,7 @@ from mmer_jax.data.builders import frames
 from mmer_jax.data.corpus import Modality, RawModality
 from mmer_jax.data.paths import file_inside
 from mmer_jax.errors import UserError, is_disk_full
+from mmer_jax.records import one_at_a_time
 
 SHARD_BYTES = 64 * 2**20
 MIN_SHARDS = 8  # so that the processes of a small cluster each have some to read
@@ -108,10 +109,27 @@ def prepare(root: str | Path, modalities: Sequence[str], records_dir: str | Path
     place = hashlib.blake2b(f"{root}\0{modalities}".encode(), digest_size=5).hexdigest()
     records_dir, prefix = Path(records_dir).expanduser(), f"{root.name}-{place}-"
     stamp = _stamp(root, modalities)
+    found = _unchanged(records_dir, prefix, stamp)
+    if found is None:
+        with one_at_a_time(records_dir / f".{prefix}lock"):  # or several workers build the same
+            found = _unchanged(records_dir, prefix, stamp)
+            found = found or _renewed(records_dir, prefix, stamp, root, modalities)
+    return found
+
+
+def _unchanged(records_dir: Path, prefix: str, stamp: list | None) -> RecordSet | None:
+    """Records whose source files are the same as when they were last looked at."""
     for folder in records_dir.glob(f"{glob.escape(prefix)}*"):
         source = _read_source(folder)
         if source is not None and stamp is not None and source["stamp"] == stamp:
             return _open(folder, source, built=False)
+    return None
+
+
+def _renewed(
+    records_dir: Path, prefix: str, stamp: list | None, root: Path, modalities: tuple[str, ...]
+) -> RecordSet:
+    """Records of the directory's content, built where no earlier ones hold it."""
     columns, raw = feature_dir.read_raw(root, modalities)
     fingerprint = feature_dir.fingerprint(columns, raw)
     folder = records_dir / f"{prefix}{fingerprint[:10]}"
