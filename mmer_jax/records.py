@@ -53,19 +53,24 @@ class MetricsLog:
                 ) from None
             self._board = SummaryWriter(str(workdir / "tensorboard"), auto_flush=False)
 
-    def rewind(self, group: str, epochs_done: int) -> None:
-        """Drop lines of `group` after `epochs_done`, and a last line that a crash cut short."""
+    def rewind(self, group: str, epochs_done: int) -> int:
+        """Drop lines of `group` after `epochs_done`, and damaged ones.
+
+        Returns how many were damaged, but for a last line that a crash cut short.
+        """
         if not self._path.exists():
-            return
-        kept = []
-        for line in self._path.read_text(encoding="utf-8").splitlines():
+            return 0
+        kept, damaged = [], []
+        lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines()
+        for number, line in enumerate(lines, start=1):
             try:
                 record = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if record["group"] != group or record["epochs_done"] <= epochs_done:
-                kept.append(line + "\n")
+                if record["group"] != group or record["epochs_done"] <= epochs_done:
+                    kept.append(line + "\n")
+            except (ValueError, KeyError, TypeError):
+                damaged.append(number)
         write_atomically(self._path, "".join(kept))
+        return sum(number < len(lines) for number in damaged)
 
     def write(self, records: Sequence[Mapping[str, object]]) -> None:
         text = "".join(json.dumps(record) + "\n" for record in records)

@@ -34,6 +34,7 @@ from mmer_jax.errors import UserError
 from mmer_jax.evaluate import evaluate_trials
 from mmer_jax.experiment import Experiment
 from mmer_jax.group import GroupTraining, n_epochs
+from mmer_jax.integrity import digest_of
 from mmer_jax.interrupt import StopRequest
 from mmer_jax.records import MetricsLog, Reporter, write_atomically
 from mmer_jax.results import Result, read_results, write_results
@@ -98,6 +99,8 @@ def run(
             _write_sweep(workdir / "sweep.csv", trials, done, chosen)
             console.print(f"chosen by validation: point {chosen.number} ({chosen})", markup=False)
         mine = [trial for trial in trials if trial.point is chosen]
+        for line in _diverged(mine, done):
+            console.print(f"diverged: {line}", highlight=False, markup=False, soft_wrap=True)
         results = _test(experiment, groups, mine, done, conditions, workdir)
         path = report.write_report(
             workdir / "report",
@@ -139,11 +142,13 @@ def _train(
     left = epochs(pending)
     done = max(0, epochs(groups).total() - left.total())
     is_sweep = len({trial.point.number for group in groups for trial in group.trials}) > 1
+    drop = is_sweep or experiment.config.train.on_nonfinite == "drop_trial"
     with StopRequest() as stop, Reporter(console, left, done) as reporter:
         reporter.say(about)
         for number, group in enumerate(pending):
             reporter.of_group(number + 1, len(pending))
-            GroupTraining(experiment, group, workdir, log, keep_going=is_sweep).run(reporter, stop)
+            training = GroupTraining(experiment, group, workdir, log, drop_diverged=drop)
+            training.run(reporter, stop)
 
 
 def _choose(
@@ -151,8 +156,8 @@ def _choose(
 ) -> Point:
     """The point with the best mean validation score over its folds and seeds; the first of equals.
 
-    Test scores play no part: they do not exist yet. A single point needs no score, which imported
-    trials do not have.
+    Test scores play no part: they do not exist yet. A point that lost a trial is compared with none
+    that has all. A single point needs no score, which imported trials do not have.
     """
     if len(points) == 1:
         return points[0]
@@ -182,23 +187,46 @@ def _test(
     """
     path, stamp_path = workdir / "results.csv", workdir / "evaluated.json"
     config = experiment.config
-    stamp = json.dumps(
-        {
-            "trials": [trial.key for trial in trials],
-            "eval": {k: v for k, v in flat(config).items() if k.startswith(("eval.", "noise."))},
-            "masks": mask_digests(conditions, experiment.corpus, config.noise),
-        },
-        indent=1,
-    )
-    if path.exists() and stamp_path.exists() and stamp_path.read_text() == stamp:
+    scored = [trial for trial in trials if not done[trial.key].lost]
+    if not scored:
+        raise UserError("training diverged in every trial; try a lower learning rate")
+    stamp: dict[str, object] = {
+        "trials": [trial.key for trial in scored],
+        "eval": {k: v for k, v in flat(config).items() if k.startswith(("eval.", "noise."))},
+        "masks": mask_digests(conditions, experiment.corpus, config.noise),
+    }
+    if diverged := _diverged(trials, done):
+        stamp["diverged"] = diverged
+    if _is_scored(path, stamp_path, stamp):
         return read_results(path)
     stamp_path.unlink(missing_ok=True)
     save_masks(workdir / "masks", conditions, experiment.corpus)
-    width = next(group.width for group in groups if trials[0] in group.trials)
-    results = evaluate_trials(experiment, trials, width, done, conditions, workdir)
+    width = next(group.width for group in groups if scored[0] in group.trials)
+    results = evaluate_trials(experiment, scored, width, done, conditions, workdir)
     write_results(path, results)
-    write_atomically(stamp_path, stamp)
+    stamp["results"] = digest_of(path.read_bytes())
+    write_atomically(stamp_path, json.dumps(stamp, indent=1))
     return results
+
+
+def _is_scored(path: Path, stamp_path: Path, stamp: dict[str, object]) -> bool:
+    """Whether results.csv, undamaged, is what `stamp` asks for."""
+    try:
+        mine = stamp | {"results": digest_of(path.read_bytes())}
+        found = json.loads(stamp_path.read_text(encoding="utf-8"))
+        return mine | found == mine and stamp.keys() <= found.keys()
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _diverged(trials: Sequence[Trial], done: Mapping[str, Finished]) -> list[str]:
+    """What the report says of each trial that diverged."""
+    return [
+        f"fold {trial.fold}, seed {trial.seed}: "
+        + ". ".join(f"{found}; {found.consequence}" for found in done[trial.key].diverged)
+        for trial in trials
+        if done[trial.key].diverged
+    ]
 
 
 def _write_sweep(
