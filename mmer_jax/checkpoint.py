@@ -16,6 +16,7 @@ for the real trials only, so that a run resumes on any number of devices.
 """
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -81,10 +82,10 @@ def begun_groups(workdir: Path) -> list[list[str]]:
     found = []
     for path in sorted(_root(workdir, "running").glob("*.json")):
         try:
-            found.append([str(key) for key in read_signed(path)])
-        except (Damaged, TypeError) as error:
+            found.append([str(key) for key in read_signed(path)["trials"]])
+        except (Damaged, KeyError, TypeError) as error:
             raise UserError(
-                f"{path} {error}; delete it and run the same command again: the group's "
+                f"{path} {_why(error)}; delete it and run the same command again: the group's "
                 "checkpoints are used where the same trials are asked for"
             ) from None
     return found
@@ -147,7 +148,7 @@ class GroupCheckpoints:
 
     def save(self, epochs_done: int, tree: Any, diverged: Divergences | None = None) -> None:
         """Store the real trials of every leaf [T, ...]; complete when this returns."""
-        write_signed(_made(self._running).with_suffix(".json"), self._trials)
+        write_signed(_seal(_made(self._running)), {"trials": self._trials})
         folder = self._running / str(epochs_done)
         about = {"diverged": {k: _plain(found) for k, found in (diverged or {}).items()}}
         _store(folder, take_trials(tree, len(self._trials)), about)
@@ -178,7 +179,7 @@ class GroupCheckpoints:
                 entry["diverged"] = _plain(found)
         _made(self._final.parent)
         _store(self._final, take_trials(stages, len(self._trials)), {"trials": entries})
-        self._running.with_suffix(".json").unlink(missing_ok=True)
+        _remove(_seal(self._running))
         _remove(self._running)
 
     def _complete(self) -> list[int]:
@@ -229,19 +230,23 @@ def _seal(folder: Path) -> Path:
 def _read_final(path: Path) -> dict[str, Any]:
     """{"trials": ..., "files": ...}; of a workdir older than digests a list of trials alone."""
     try:
-        content = read_signed(path)
-        if isinstance(content, list):
-            content = {"trials": content, "files": {}}
+        text = path.read_text(encoding="utf-8", errors="replace")
+        older = text.startswith("[")
+        content = {"trials": json.loads(text), "files": {}} if older else read_signed(path)
         if not {"trials", "files"} <= content.keys():
             raise KeyError("no trials and files in it")
         return content
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; run the same training command again") from None
-    except (Damaged, KeyError, AttributeError) as error:
-        why = error if isinstance(error, Damaged) else f"is damaged ({error})"
+    except (Damaged, KeyError, ValueError) as error:
         raise UserError(
-            f"{path} {why}; delete it and run the same command again: it trains its trials anew"
+            f"{path} {_why(error)}; delete it and run the same command again: it trains its trials "
+            "anew"
         ) from None
+
+
+def _why(error: Exception) -> str:
+    return str(error) if isinstance(error, Damaged) else f"is damaged ({error})"
 
 
 def _plain(divergences: Sequence[Divergence]) -> list[dict[str, Any]]:

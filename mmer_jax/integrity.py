@@ -6,6 +6,7 @@ changes a file on purpose, and can write the digest anew.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,27 +44,28 @@ def digest_of(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def write_signed(path: Path, content: Any) -> None:
-    """Write JSON with a digest of itself, atomically."""
-    signed = {"digest": digest_of(_canonical(content)), "content": content}
+def write_signed(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object, with a digest of itself as a last key, atomically."""
+    signed = {**content, "digest": digest_of(_canonical(content))}
     write_atomically(path, json.dumps(signed, indent=1) + "\n")
 
 
-def read_signed(path: Path) -> Any:
-    """The content that `write_signed` wrote, or all of a file without a digest (an older one).
+def read_signed(path: Path) -> dict[str, Any]:
+    """What `write_signed` wrote; a file without a digest (an older one) is taken as it is.
 
     Raises:
-      Damaged: it is no JSON, or another one than was written.
+      Damaged: it is no JSON object, or another one than was written.
     """
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise Damaged(f"is damaged ({error})") from None
-    if not isinstance(stored, dict):
-        return stored
-    if stored.get("digest") != digest_of(_canonical(stored.get("content"))):
+    if not isinstance(content, dict):
+        raise Damaged("is damaged (no JSON object)")
+    digest = content.pop("digest", None)
+    if digest not in (None, digest_of(_canonical(content))):
         raise Damaged("is damaged (its content does not fit its digest)")
-    return stored["content"]
+    return content
 
 
 def _digest(path: Path) -> str:

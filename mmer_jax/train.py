@@ -10,7 +10,6 @@ again, whatever has been added since.
 
 import csv
 import io
-import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -34,7 +33,7 @@ from mmer_jax.errors import UserError
 from mmer_jax.evaluate import evaluate_trials
 from mmer_jax.experiment import Experiment
 from mmer_jax.group import GroupTraining, n_epochs
-from mmer_jax.integrity import digest_of
+from mmer_jax.integrity import Damaged, digest_of, read_signed, write_signed
 from mmer_jax.interrupt import StopRequest
 from mmer_jax.records import MetricsLog, Reporter, write_atomically
 from mmer_jax.results import Result, read_results, write_results
@@ -205,7 +204,7 @@ def _test(
     results = evaluate_trials(experiment, scored, width, done, conditions, workdir)
     write_results(path, results)
     stamp["results"] = digest_of(path.read_bytes())
-    write_atomically(stamp_path, json.dumps(stamp, indent=1))
+    write_signed(stamp_path, stamp)
     return results
 
 
@@ -213,9 +212,9 @@ def _is_scored(path: Path, stamp_path: Path, stamp: dict[str, object]) -> bool:
     """Whether results.csv, undamaged, is what `stamp` asks for."""
     try:
         mine = stamp | {"results": digest_of(path.read_bytes())}
-        found = json.loads(stamp_path.read_text(encoding="utf-8"))
+        found = read_signed(stamp_path)
         return mine | found == mine and stamp.keys() <= found.keys()
-    except (OSError, ValueError, TypeError):
+    except (OSError, Damaged):
         return False
 
 

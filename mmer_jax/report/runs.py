@@ -13,7 +13,7 @@ import numpy as np
 from mmer_jax import pairs, study
 from mmer_jax.data.arrays import BadArray, read_npz
 from mmer_jax.errors import UserError
-from mmer_jax.integrity import digest_of
+from mmer_jax.integrity import Damaged, digest_of, read_signed
 from mmer_jax.metrics import JOINT
 from mmer_jax.pairs import Pairs
 from mmer_jax.report import neighbours
@@ -196,10 +196,10 @@ def _read_config(path: Path) -> dict:
             "--workdir of a run of mmer_jax.main."
         )
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_signed(path)
         missing = [k for k in ("method", "data.label", "data.splits") if k not in found["config"]]
         missing += [k for k in ("name", "fingerprint", "modalities") if k not in found["corpus"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (Damaged, KeyError, TypeError) as error:
         raise UserError(
             f"{path} is not a config.json of mmer_jax ({type(error).__name__}: {error}); give the "
             "--workdir of a run of mmer_jax.main"
@@ -261,14 +261,14 @@ def _is_number(text: str) -> bool:
 def _read_evaluated(path: Path) -> dict:
     """What results.csv holds: the trials' keys, digests of masks and of itself, divergences."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_signed(path)
         return {
             "trials": list(found["trials"]),
             "masks": dict(found["masks"]),
             "results": found.get("results"),  # older ones have none
             "diverged": list(found.get("diverged", [])),
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, Damaged, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} cannot be read ({type(error).__name__}: {error}): scoring was interrupted. "
             "Run mmer_jax.main on the workdir again: it scores without training."
