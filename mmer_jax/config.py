@@ -62,6 +62,7 @@ def base() -> ConfigDict:
     c.train.select = (
         ""  # of several labels the one whose UA chooses epochs; empty: their joint score
     )
+    c.train.on_nonfinite = "error"  # error | drop_trial: the others go on without a diverging one
     c.train.init_from = ""  # a workdir whose parameters training starts from (fine-tuning)
     c.train.noise = "none"  # none | gaussian | impulse: what a pattern takes away is noised instead
     c.train.noise_steps = 100  # of the schedule; every batch draws one of them
@@ -146,6 +147,7 @@ INCIDENTAL = (
     "eval.noise",
     "eval.noise_levels",
     "eval.study",
+    "train.on_nonfinite",  # a stopped run may go on without the trial that stopped it
     "trials.folds",
     "trials.seeds",
     "trials.max_parallel",
@@ -234,6 +236,7 @@ def check_values(config: ConfigDict) -> None:
         "data.dialogues": ("column", "none"),
         "train.patterns": ("all", "sample", "rate", *_pattern_names(config.data.modalities)),
         "train.noise": ("none", *NOISES),
+        "train.on_nonfinite": ("error", "drop_trial"),
         "eval.study": ("test", "all", "none"),
         "noise.schedule": SCHEDULES,
         "model.pooling": ("maxpool", "last", "attention"),

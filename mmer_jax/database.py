@@ -49,8 +49,9 @@ def fingerprint(params: Any) -> str:
 def save(path: Path, database: Database, *, encoder: str) -> None:
     """Write a database whose arrays the encoder with this fingerprint made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    header = {"encoder": encoder, "ids": json.dumps(database.ids)}
     arrays = {name: np.ascontiguousarray(x) for name, x in database.arrays.items()}
+    ids = json.dumps(database.ids)
+    header = {"encoder": encoder, "ids": ids, "digest": _digest(ids, arrays)}
     write_atomically(path, to_bytes(arrays, metadata=header))
 
 
@@ -89,13 +90,21 @@ def load(
             found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
             if found != expected:
                 raise UserError(f"{path} has arrays {found}, expected {expected}; {AGAIN}")
-            return Database(stored, {name: file.get_tensor(name) for name in expected})
+            arrays = {name: file.get_tensor(name) for name in expected}
+            digest = _digest(header["ids"], arrays)
+            if header.get("digest", digest) != digest:  # an older database has none
+                raise ValueError("its content does not fit its digest")
+            return Database(stored, arrays)
     except FileNotFoundError:
         raise UserError(
             f"{path} does not exist; predictions need it. Run the same training command again"
         ) from None
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} is damaged ({error}); {AGAIN}") from None
+
+
+def _digest(ids: str, arrays: Arrays) -> str:
+    return fingerprint({"ids": np.frombuffer(ids.encode(), np.uint8), "arrays": arrays})
 
 
 def _check_ids(path: Path, stored: list[str], ids: Sequence[str] | None) -> None:

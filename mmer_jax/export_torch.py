@@ -15,7 +15,7 @@ import numpy as np
 
 from mmer_jax import cli
 from mmer_jax import workdir as workdir_lib
-from mmer_jax.checkpoint import Finished, finished_trials, load_final
+from mmer_jax.checkpoint import Finished, load_final, usable_trials
 from mmer_jax.config import from_flat
 from mmer_jax.errors import UserError
 from mmer_jax.import_torch import MODELS, TEACHERS
@@ -85,7 +85,7 @@ def export(workdir: Path, out: Path, suffix: str, point: str | None = None) -> l
 
 def _trials(workdir: Path, point: str | None) -> dict[str, Finished]:
     """The finished trials of one point."""
-    done = finished_trials(workdir)
+    done = usable_trials(workdir)
     points = {key: json.dumps(parse_key(key)[0], sort_keys=True) for key in done}
     known = sorted(set(points.values()))
     try:

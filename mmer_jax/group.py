@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmer_jax import distributed, recall
+from mmer_jax import distributed, divergence, recall
 from mmer_jax import mesh as mesh_lib
 from mmer_jax.checkpoint import GroupCheckpoints
+from mmer_jax.divergence import NOT_FINITE, Divergence
 from mmer_jax.errors import UserError
 from mmer_jax.experiment import Experiment, GroupArrays
 from mmer_jax.init_from import check, initial_params
@@ -23,15 +24,15 @@ from mmer_jax.methods.stage import Params, Stage
 from mmer_jax.metrics import score_name
 from mmer_jax.programs import TrainState
 from mmer_jax.records import MetricsLog, Reporter
-from mmer_jax.trials import Group
+from mmer_jax.trials import Group, Trial
 
 
 class Trained(NamedTuple):
     """What training of a group ends with; [T] and leaves [T, ...] of its real trials."""
 
     params: dict[str, Params]  # best parameters of every stage
-    validation_score: np.ndarray  # of the last stage's best epoch
-    best_epoch: np.ndarray  # 0-based
+    validation_score: np.ndarray  # of the last stage's best epoch; -inf of a lost trial
+    best_epoch: np.ndarray  # 0-based; -1 of a lost trial
 
 
 class GroupTraining:
@@ -42,8 +43,8 @@ class GroupTraining:
       group: the trials.
       workdir: where its checkpoints go.
       log: where metrics go.
-      keep_going: a trial that diverges does not stop the others (sweeps).
-      still_ours: raises where the group is no longer this process's to write (workers).
+      drop_diverged: a trial that diverges does not stop the others.
+      still_ours: raises where the group is no longer this run's to write (workers).
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class GroupTraining:
         workdir: Path,
         log: MetricsLog,
         *,
-        keep_going: bool,
+        drop_diverged: bool,
         still_ours: Callable[[], None] = lambda: None,
     ):
         self.experiment, self.group, self.log = experiment, group, log
@@ -66,27 +67,21 @@ class GroupTraining:
         )
         self.workdir = workdir
         self.checkpoints = GroupCheckpoints(workdir, group.name, [t.key for t in group.trials])
-        self.keep_going, self._told = keep_going, False
-        self.still_ours = still_ours
+        self.drop_diverged, self.still_ours = drop_diverged, still_ours
+        self.diverged: dict[str, list[Divergence]] = {}  # by trial key
         self.saved_at = time.monotonic()
 
     def run(self, reporter: Reporter, stop: StopRequest) -> None:
         """Train all stages and store what they end with."""
-        try:
-            trained = self._train(reporter, stop)
-            self._keep_databases(trained.params)
-            self.still_ours()
-            self.checkpoints.save_final(
-                trained.params, trained.validation_score, trained.best_epoch
-            )
-        finally:
-            self.checkpoints.close()
+        trained = self._train(reporter, stop)
+        self._keep_databases(trained.params)
+        self.still_ours()
+        self.checkpoints.save_final(
+            trained.params, trained.validation_score, trained.best_epoch, self.diverged
+        )
 
     def _train(self, reporter: Reporter, stop: StopRequest) -> Trained:
-        done = self.checkpoints.latest()
-        distributed.on_first(lambda: self.log.rewind(self.group.name, done))
-        if done:
-            reporter.say(f"group {self.group.name}: resuming after {done} epochs")
+        done = self._go_on(reporter)
         earlier: dict[str, Params] = {}  # shapes only, until the checkpoint's are loaded
         before = 0  # epochs of the stages before
         state = None
@@ -110,8 +105,25 @@ class GroupTraining:
             before = until
         assert state is not None
         count = len(self.group.trials)
+        lost = [self._is_lost(trial) for trial in self.group.trials]
         scores, epochs = mesh_lib.fetch((state.best_score, state.best_epoch))
-        return Trained(earlier, scores[:count], epochs[:count])
+        return Trained(
+            earlier, np.where(lost, -np.inf, scores[:count]), np.where(lost, -1, epochs[:count])
+        )
+
+    def _go_on(self, reporter: Reporter) -> int:
+        """Epochs that are done; says what is damaged of what an earlier run has left."""
+        done, self.diverged, damage = self.checkpoints.standing()
+        for what in damage:
+            reporter.say(f"group {self.group.name}: a checkpoint is damaged and deleted: {what}")
+        if damage and not done:
+            reporter.say(f"group {self.group.name}: no other is left; training from the start")
+        damaged_lines = distributed.on_first(lambda: self.log.rewind(self.group.name, done))
+        if damaged_lines:
+            reporter.say(f"metrics.jsonl: {damaged_lines} damaged line(s) are left out")
+        if done:
+            reporter.say(f"group {self.group.name}: resuming after {done} epochs")
+        return done
 
     def _keep_databases(self, params: dict[str, Params]) -> None:
         """What predictions of the last stage will search, into the workdir."""
@@ -184,14 +196,17 @@ class GroupTraining:
         # A signal may have come to one process alone, and clocks differ.
         due, number = distributed.agree([is_due, stop.signal])
         if due or number:
+            tree = {"state": state, "earlier": earlier}
             with stop.undisturbed():
-                self.checkpoints.save(epochs_done, {"state": state, "earlier": earlier})
+                self.checkpoints.save(epochs_done, tree, self.diverged)
             self.saved_at = time.monotonic()
         if number:
             raise Interrupted(number)
 
     def _log(self, stage, epoch, epochs_done, record, seconds, reporter) -> None:
+        counting = [i for i, t in enumerate(self.group.trials) if not self._is_out(t, stage.name)]
         self._check_finite(stage, epoch, record, reporter)
+        record = {k: v[counting] for k, v in record.items() if not k.startswith(NOT_FINITE)}
         rate = sum(len(fold.train) for fold in self.arrays.folds) / seconds
         shared = {
             "group": self.group.name,
@@ -204,8 +219,8 @@ class GroupTraining:
         lines = [
             shared
             | {"trial": trial.key, "fold": trial.fold, "seed": trial.seed}
-            | {name: float(values[i]) for name, values in record.items()}
-            for i, trial in enumerate(self.group.trials)
+            | {name: _number(values[i]) for name, values in record.items()}
+            for i, trial in enumerate(self.group.trials[j] for j in counting)
         ]
         distributed.on_first(lambda: self.log.write(lines))
         terms = [k for k in record if k not in _NOT_SHOWN and not k.startswith("validation/")]
@@ -216,20 +231,27 @@ class GroupTraining:
         reporter.epoch(stage.name, epoch + 1, n_epochs(stage), note, seconds)
 
     def _check_finite(self, stage, epoch: int, record, reporter: Reporter) -> None:
-        for name, values in record.items():
-            bad = np.flatnonzero(~np.isfinite(values))
-            if name in _MAY_BE_INFINITE or not len(bad):
+        """Refuse a record that is not finite, or note the trials that it drops."""
+        for position, found in divergence.find(stage.name, epoch + 1, record).items():
+            trial = self.group.trials[position]
+            if self._is_out(trial, stage.name):
                 continue
-            message = (
-                f"training diverged: {name} is {values[bad[0]]} in epoch {epoch + 1} of stage "
-                f"{stage.name}, trial ({self.group.trials[bad[0]]})."
-            )
-            if self.keep_going:
-                if not self._told:
-                    reporter.say(f"{message} Its best epoch before counts; the others go on.")
-                self._told = True
-                return
-            raise UserError(f"{message} Try a lower --config.stages.{stage.name}.learning_rate.")
+            message = f"training diverged: {found}, trial ({trial})"
+            if not self.drop_diverged:
+                raise UserError(
+                    f"{message}. Try a lower --config.stages.{stage.name}.learning_rate, or go on "
+                    "without this trial by --config.train.on_nonfinite=drop_trial"
+                )
+            self.diverged.setdefault(trial.key, []).append(found)
+            reporter.say(f"{message}; {found.consequence}. The others go on.")
+
+    def _is_lost(self, trial: Trial) -> bool:
+        return any(found.lost for found in self.diverged.get(trial.key, []))
+
+    def _is_out(self, trial: Trial, stage: str) -> bool:
+        """Whether what the trial does in the stage counts no more."""
+        known = self.diverged.get(trial.key, [])
+        return self._is_lost(trial) or any(found.stage == stage for found in known)
 
 
 _NOT_SHOWN = {
@@ -238,8 +260,13 @@ _NOT_SHOWN = {
     "best_epoch",
     "gradient_norm",
     "parameter_norm",
+    "step",
 }
-_MAY_BE_INFINITE = {"best_score"}  # of a trial whose every epoch diverged
+
+
+def _number(value) -> float | None:
+    """As JSON knows it, which has no NaN."""
+    return float(value) if np.isfinite(value) else None
 
 
 def _mean(values: np.ndarray) -> float:

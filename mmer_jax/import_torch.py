@@ -189,14 +189,11 @@ def _write(
         if any((workdir / name).exists() for name in ("config.json", "checkpoints")):
             raise UserError(f"workdir {workdir} is not empty; choose another --workdir")
         store = GroupCheckpoints(workdir, group.name, [trial.key for trial in trials])
-        try:
-            store.save_final(
-                jax.tree.map(lambda *leaves: np.stack(leaves), *params),
-                np.full(len(trials), np.nan),  # no validation score is known
-                np.array([_epoch_index(checkpoint.epoch) for checkpoint in checkpoints]),
-            )
-        finally:
-            store.close()
+        store.save_final(
+            jax.tree.map(lambda *leaves: np.stack(leaves), *params),
+            np.full(len(trials), np.nan),  # no validation score is known
+            np.array([_epoch_index(checkpoint.epoch) for checkpoint in checkpoints]),
+        )
         workdir_lib.record_imported(workdir, config, spec)
 
 

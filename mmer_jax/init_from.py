@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mmer_jax.checkpoint import Finished, finished_trials, load_final
+from mmer_jax.checkpoint import Finished, load_final, usable_trials
 from mmer_jax.errors import UserError, shorten
 from mmer_jax.methods.stage import Params
 from mmer_jax.trials import Trial, parse_key
@@ -41,7 +41,7 @@ def initial_params(
     if not source:
         return {}
     workdir = Path(source).expanduser()
-    done = finished_trials(workdir)
+    done = usable_trials(workdir)
     if not done:
         raise UserError(
             f"train.init_from: {workdir} has no finished trials; give the workdir of a finished "

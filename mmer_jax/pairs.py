@@ -4,11 +4,11 @@ A run with two tasks leaves both in pairs.npz, for the report's picture.
 """
 
 import dataclasses
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from mmer_jax.data.arrays import BadArray, read_npz
 from mmer_jax.data.corpus import Corpus, CorpusSpec
 from mmer_jax.errors import UserError
 
@@ -100,12 +100,12 @@ def read(path: Path) -> Pairs | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            names, first, second = ([str(x) for x in file[k]] for k in ("names", "first", "second"))
-            labels, predictions = file["labels"], file["predictions"]
+        file = read_npz(path)
+        names, first, second = ([str(x) for x in file[k]] for k in ("names", "first", "second"))
+        labels, predictions = file["labels"], file["predictions"]
         if {labels.shape, predictions.shape} != {(len(first), len(second))} or len(names) != 2:
             raise ValueError(f"shapes {labels.shape} and {predictions.shape}")
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (BadArray, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} is damaged ({type(error).__name__}: {error}); delete it, and the report goes "
             "without the picture of pairs"

@@ -23,6 +23,7 @@ from mmer_jax.data.feed import Feed, Piece, Resident
 from mmer_jax.data.missing import full_pattern, training_patterns
 from mmer_jax.data.noise import Corruption, Noise, add_noise
 from mmer_jax.data.units import Units
+from mmer_jax.divergence import NOT_FINITE
 from mmer_jax.methods.stage import (
     EMPTY,
     FILLING,
@@ -45,6 +46,13 @@ class TrainState(NamedTuple):
     best_params: Params
     best_score: Float[Array, " T"]  # on validation, as of `metrics.score`
     best_epoch: Int[Array, " T"]  # 0-based; -1: none yet
+
+
+class TrainSums(NamedTuple):
+    """What the steps of an epoch add up to; each leaf [T]."""
+
+    totals: dict[str, Float[Array, " T"]]  # of every term of the loss, and the number of steps
+    first_bad: dict[str, Int[Array, " T"]]  # the first update at which it was not finite, or NEVER
 
 
 class TrialData(NamedTuple):
@@ -125,6 +133,7 @@ def recalled(stage: Stage, earlier: dict[str, Params], batch: Batch) -> Batch:
 
 
 MASKS_AT_ONCE = 8  # in one program, where every row has masks of its own
+NEVER = np.iinfo(np.int32).max
 
 
 def in_label_units(spec: CorpusSpec, values: Array, trial: TrialData) -> Array:
@@ -197,7 +206,11 @@ class Programs:
         validation_units: Units,
         epoch: int,
     ) -> tuple[TrainState, dict[str, Array]]:
-        """One epoch; units are [S, T, U, L]. Returns the new state and metrics [T] each."""
+        """One epoch; units are [S, T, U, L]. Returns the new state and metrics [T] each.
+
+        `not_finite/TERM` is the first update (counted from 1) at which a term was not finite, 0 for
+        none. Such a trial keeps its best parameters and goes on with NaN: no later epoch counts.
+        """
         factor = decay_factor(
             epoch, self._stage.settings.constant_epochs, self._stage.settings.decay_epochs
         )
@@ -391,7 +404,8 @@ class Programs:
         return self._keep_best(state, sums, counts, epoch)
 
     def _train_steps(self, state, sums, trials, piece: Piece, factor):
-        """Train on the steps of a piece; `sums` adds up metrics over real steps."""
+        """Train on the steps of a piece; `sums` (TrainSums) adds up metrics over real steps."""
+        before = state.step
 
         def one_step(state, inputs):
             return jax.vmap(self._update, in_axes=(0, 0, None, 0, 0, 0, None))(
@@ -399,8 +413,17 @@ class Programs:
             )
 
         state, values = jax.lax.scan(one_step, state, _steps(piece))
-        added = jax.tree.map(lambda v: v.sum(axis=0), values)
-        return state, added if sums is None else jax.tree.map(jnp.add, sums, added)
+        number = before[None] + jnp.cumsum(values["steps"], axis=0).astype(jnp.int32)  # [S, T]
+        added = TrainSums(
+            totals={name: v.sum(axis=0) for name, v in values.items()},
+            first_bad={name: _first_bad(v, number) for name, v in values.items()},
+        )
+        if sums is None:
+            return state, added
+        return state, TrainSums(
+            totals=jax.tree.map(jnp.add, sums.totals, added.totals),
+            first_bad=jax.tree.map(jnp.minimum, sums.first_bad, added.first_bad),
+        )
 
     def _update(self, state: TrainState, trial: TrialData, resident, slots, rows, counted, factor):
         """One update of one trial; nothing changes where the batch is empty."""
@@ -456,28 +479,34 @@ class Programs:
         )
         return jax.lax.scan(one_step, zeros, _steps(piece))[0]
 
-    def _keep_best(self, state: TrainState, sums, counts, epoch):
+    def _keep_best(self, state: TrainState, sums: TrainSums, counts, epoch):
         score_of = functools.partial(metrics.score, spec=self._spec, select=self._select_by)
         score = jax.vmap(score_of)(counts)
         by_task = jax.vmap(functools.partial(metrics.task_scores, spec=self._spec))(counts)
-        better = score > state.best_score
-
-        def choose(new, old):
-            return jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
-
-        state = state._replace(
-            best_params=jax.tree.map(choose, state.params, state.best_params),
-            best_score=choose(score, state.best_score),
-            best_epoch=choose(jnp.full_like(state.best_epoch, epoch), state.best_epoch),
-        )
-        steps = jnp.maximum(sums.pop("steps"), 1.0)
-        record = {name: total / steps for name, total in sums.items()}
-        return state, record | {
+        totals = dict(sums.totals)
+        steps = jnp.maximum(totals.pop("steps"), 1.0)
+        record = {name: total / steps for name, total in totals.items()} | {
             "validation_score": score,
-            "best_score": state.best_score,
-            "best_epoch": state.best_epoch,
             "parameter_norm": jax.vmap(optax.tree.norm)(state.params),
             **{f"validation/{name}": values for name, values in by_task.items()},
+        }
+        # A score alone does not show it: the classes of NaN logits are as good as any.
+        finite = jnp.all(jnp.isfinite(jnp.stack(list(record.values()))), axis=0)
+        better = finite & (score > state.best_score)
+        state = state._replace(
+            params=jax.tree.map(functools.partial(_else_nan, finite), state.params),
+            best_params=jax.tree.map(
+                functools.partial(_where, better), state.params, state.best_params
+            ),
+            best_score=_where(better, score, state.best_score),
+            best_epoch=_where(better, jnp.full_like(state.best_epoch, epoch), state.best_epoch),
+        )
+        bad = {name: jnp.where(at == NEVER, 0, at) for name, at in sums.first_bad.items()}
+        return state, record | {
+            "best_score": state.best_score,
+            "best_epoch": state.best_epoch,
+            "step": state.step,
+            **{f"{NOT_FINITE}{name}": bad[name] for name in totals},
         }
 
     def _prepare_steps(self, earlier, trials, piece: Piece):
@@ -564,6 +593,20 @@ class Programs:
         return jax.lax.map(
             lambda inputs: jax.vmap(one_trial)(params, trials, *inputs), _steps(piece)
         )
+
+
+def _first_bad(values: Float[Array, "S T"], number: Int[Array, "S T"]) -> Int[Array, " T"]:
+    """The lowest number of a step whose value is not finite; NEVER if all are."""
+    return jnp.min(jnp.where(jnp.isfinite(values), NEVER, number), axis=0)
+
+
+def _where(trials: Bool[Array, " T"], new: Array, old: Array) -> Array:
+    """[T, ...]: `new` of these trials, `old` of the others."""
+    return jnp.where(trials.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+
+def _else_nan(trials: Bool[Array, " T"], values: Array) -> Array:
+    return _where(trials, values, jnp.full_like(values, jnp.nan))
 
 
 def _by_pattern(parts: Sequence[Array], steps: int) -> np.ndarray:

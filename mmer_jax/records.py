@@ -101,6 +101,8 @@ class MetricsLog:
 
     def write(self, records: Sequence[Mapping[str, object]]) -> None:
         """Append lines, all of one group."""
+        if not records:
+            return
         path = self._path(str(records[0]["group"]))
         text = "".join(json.dumps(record) + "\n" for record in records)
         try:

@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmer_jax.errors import UserError
 from mmer_jax.records import write_atomically
 
 
@@ -26,6 +27,7 @@ class Result:
 
 
 FIELDS = [field.name for field in dataclasses.fields(Result)]
+AGAIN = "Delete it and run mmer_jax.main on the workdir again: it scores without training."
 
 
 def write_results(path: Path, results: Sequence[Result]) -> None:
@@ -38,13 +40,23 @@ def write_results(path: Path, results: Sequence[Result]) -> None:
 
 
 def read_results(path: Path) -> list[Result]:
-    """The lines of results.csv; none if there is no such file."""
+    """The lines of results.csv; none if there is no such file.
+
+    Raises:
+      UserError: it is damaged.
+    """
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            Result(
-                **{**row, "fold": int(row["fold"]), "seed": int(row["seed"]), "n": int(row["n"])}
-            )
-            for row in csv.DictReader(file)
-        ]
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [_parsed(row) for row in csv.DictReader(file)]
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise UserError(
+            f"{path} is damaged or no results.csv of mmer_jax ({type(error).__name__}: {error}); "
+            f"expected the columns {','.join(FIELDS)}. {AGAIN}"
+        ) from None
+
+
+def _parsed(row: dict) -> Result:
+    numbers = {name: int(row[name]) for name in ("fold", "seed", "n")}
+    return Result(**{**row, **numbers})

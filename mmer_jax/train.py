@@ -11,7 +11,6 @@ again, whatever has been added since.
 import contextlib
 import csv
 import io
-import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from rich.console import Console
 
 from mmer_jax import distributed, report
 from mmer_jax import workdir as workdir_lib
-from mmer_jax.checkpoint import Finished, begun_groups, finished_trials
+from mmer_jax.checkpoint import Finished, begun_groups, final_entries, parse_finished
 from mmer_jax.claims import Claims
 from mmer_jax.config import check_values, flat
 from mmer_jax.data.load import load_corpus
@@ -37,6 +36,7 @@ from mmer_jax.errors import UserError
 from mmer_jax.evaluate import evaluate_trials
 from mmer_jax.experiment import Experiment
 from mmer_jax.group import GroupTraining, n_epochs
+from mmer_jax.integrity import Damaged, digest_of, read_signed, write_signed
 from mmer_jax.interrupt import StopRequest
 from mmer_jax.records import MetricsLog, Reporter, write_atomically
 from mmer_jax.results import Result, read_results, write_results
@@ -121,6 +121,8 @@ def run(
         if len(points) > 1:
             console.print(f"chosen by validation: point {chosen.number} ({chosen})", markup=False)
         mine = [trial for trial in trials if trial.point is chosen]
+        for line in _diverged(mine, done):
+            console.print(f"diverged: {line}", highlight=False, markup=False, soft_wrap=True)
         results = _test(experiment, groups, mine, done, conditions, workdir)
         seconds = time.monotonic() - started
         devices = f"{jax.device_count()} {jax.devices()[0].device_kind}"
@@ -160,18 +162,19 @@ def _train(
     left = epochs(pending)
     done = max(0, epochs(groups).total() - left.total())
     is_sweep = len({trial.point.number for group in groups for trial in group.trials}) > 1
+    drop = is_sweep or experiment.config.train.on_nonfinite == "drop_trial"
     grace = experiment.config.checkpoint.grace_seconds
     with StopRequest(grace) as stop, Reporter(console, left, done) as reporter:
         reporter.say(about)
         for number, group in enumerate(pending):
             reporter.of_group(number + 1, len(pending))
-            GroupTraining(experiment, group, workdir, log, keep_going=is_sweep).run(reporter, stop)
+            training = GroupTraining(experiment, group, workdir, log, drop_diverged=drop)
+            training.run(reporter, stop)
 
 
 def _finished(workdir: Path) -> dict[str, Finished]:
-    """`finished_trials`, as the first process finds them."""
-    found = distributed.on_first(lambda: finished_trials(workdir))
-    return {key: Finished(*entry) for key, entry in found.items()}
+    """The trained trials, as the first process finds them."""
+    return parse_finished(distributed.on_first(lambda: final_entries(workdir)))
 
 
 def _choose(
@@ -179,8 +182,8 @@ def _choose(
 ) -> Point:
     """The point with the best mean validation score over its folds and seeds; the first of equals.
 
-    Test scores play no part: they do not exist yet. A single point needs no score, which imported
-    trials do not have.
+    Test scores play no part: they do not exist yet. A point that lost a trial is compared with none
+    that has all. A single point needs no score, which imported trials do not have.
     """
     if len(points) == 1:
         return points[0]
@@ -206,18 +209,20 @@ def _test(
 ) -> list[Result]:
     """Test scores of the trials, once: as long as nothing about them changes they are read back."""
     config = experiment.config
-    stamp = json.dumps(
-        {
-            "trials": [trial.key for trial in trials],
-            "eval": {k: v for k, v in flat(config).items() if k.startswith(("eval.", "noise."))},
-            "masks": mask_digests(conditions, experiment.corpus, config.noise),
-        },
-        indent=1,
-    )
+    scored = [trial for trial in trials if not done[trial.key].lost]
+    if not scored:
+        raise UserError("training diverged in every trial; try a lower learning rate")
+    stamp: dict[str, object] = {
+        "trials": [trial.key for trial in scored],
+        "eval": {k: v for k, v in flat(config).items() if k.startswith(("eval.", "noise."))},
+        "masks": mask_digests(conditions, experiment.corpus, config.noise),
+    }
+    if diverged := _diverged(trials, done):
+        stamp["diverged"] = diverged
     path, stamp_path = workdir / "results.csv", workdir / STAMP
 
     def begin() -> bool:
-        if path.exists() and stamp_path.exists() and stamp_path.read_text() == stamp:
+        if _is_scored(path, stamp_path, stamp):
             return False
         stamp_path.unlink(missing_ok=True)
         save_masks(workdir / "masks", conditions, experiment.corpus)
@@ -225,15 +230,36 @@ def _test(
 
     if not distributed.on_first(begin):
         return read_results(path)
-    width = next(group.width for group in groups if trials[0] in group.trials)
-    results = evaluate_trials(experiment, trials, width, done, conditions, workdir)
+    width = next(group.width for group in groups if scored[0] in group.trials)
+    results = evaluate_trials(experiment, scored, width, done, conditions, workdir)
 
     def end() -> None:
         write_results(path, results)
-        write_atomically(stamp_path, stamp)
+        stamp["results"] = digest_of(path.read_bytes())
+        write_signed(stamp_path, stamp)
 
     distributed.on_first(end)
     return results
+
+
+def _is_scored(path: Path, stamp_path: Path, stamp: dict[str, object]) -> bool:
+    """Whether results.csv, undamaged, is what `stamp` asks for."""
+    try:
+        mine = stamp | {"results": digest_of(path.read_bytes())}
+        found = read_signed(stamp_path)
+        return mine | found == mine and stamp.keys() <= found.keys()
+    except (OSError, Damaged):
+        return False
+
+
+def _diverged(trials: Sequence[Trial], done: Mapping[str, Finished]) -> list[str]:
+    """What the report says of each trial that diverged."""
+    return [
+        f"fold {trial.fold}, seed {trial.seed}: "
+        + ". ".join(f"{found}; {found.consequence}" for found in done[trial.key].diverged)
+        for trial in trials
+        if done[trial.key].diverged
+    ]
 
 
 def _write_sweep(

@@ -5,7 +5,6 @@ seed of the run, of a sweep those of the point that validation chose.
 """
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from mmer_jax.config import from_flat
 from mmer_jax.data.corpus import CorpusSpec
 from mmer_jax.data.normalize import load_statistics
 from mmer_jax.errors import UserError, shorten
+from mmer_jax.integrity import Damaged, read_signed
 from mmer_jax.methods import make_stages
 from mmer_jax.methods.stage import Stage
 from mmer_jax.recall import Place, needed
@@ -106,7 +106,7 @@ def _scored(workdir: Path) -> tuple[Overrides, dict[Member, str]]:
     """(overrides of the chosen point, member -> trial key) of what results.csv scores."""
     path = workdir / "evaluated.json"
     try:
-        keys = json.loads(path.read_text(encoding="utf-8"))["trials"]
+        keys = read_signed(path)["trials"]
         parsed = [parse_key(key) for key in keys]
         overrides = parsed[0][0]  # all are of one point
         members = [Member(fold, seed) for _, fold, seed in parsed]
@@ -116,9 +116,10 @@ def _scored(workdir: Path) -> tuple[Overrides, dict[Member, str]]:
             f"{path} does not exist: the run in {workdir} is not finished; run the same training "
             "command again"
         ) from None
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (Damaged, ValueError, LookupError, TypeError, AttributeError) as error:
+        why = str(error) if isinstance(error, Damaged) else f"is damaged ({error})"
         raise UserError(
-            f"{path} is damaged ({error}); delete it and run the same training command again"
+            f"{path} {why}; delete it and run the same training command again"
         ) from None
 
 

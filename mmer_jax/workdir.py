@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,8 @@ from mmer_jax import config as config_lib
 from mmer_jax import distributed
 from mmer_jax.data.corpus import Corpus, CorpusSpec, Modality, Task
 from mmer_jax.errors import UserError
-from mmer_jax.records import one_at_a_time, write_atomically
+from mmer_jax.integrity import Damaged, read_signed, write_signed
+from mmer_jax.records import one_at_a_time
 
 LOCK = "lock"
 PREPARING = "lock.prepare"
@@ -87,8 +87,12 @@ def claim(workdir: Path, config, corpus: Corpus, unlabelled: Corpus | None = Non
     begun = any(any(workdir.glob(name)) for name in BEGUN)
     if path.exists():
         try:
-            different = _differences(json.loads(path.read_text(encoding="utf-8")), mine)
-        except (ValueError, KeyError, AttributeError, TypeError):
+            different = _differences(read_signed(path), mine)
+        except Damaged as error:
+            raise UserError(
+                f"{path} {error}; delete it and run this command again, if the workdir is its"
+            ) from None
+        except (KeyError, AttributeError, TypeError):
             raise UserError(
                 f"{path} is not a config.json of ours; choose another --workdir"
             ) from None
@@ -97,7 +101,7 @@ def claim(workdir: Path, config, corpus: Corpus, unlabelled: Corpus | None = Non
                 f"workdir {workdir} belongs to another run ({'; '.join(different)}). Choose "
                 "another --workdir, or delete this one."
             )
-    write_atomically(path, json.dumps(mine, indent=2) + "\n")
+    write_signed(path, mine)
 
 
 def record_imported(workdir: Path, config, spec: CorpusSpec) -> None:
@@ -106,7 +110,7 @@ def record_imported(workdir: Path, config, spec: CorpusSpec) -> None:
     Which corpus that was is unknown; the first run in the workdir fills it in.
     """
     contents = _contents(config, spec, "imported", None, None) | {"sweep": [{}]}
-    write_atomically(workdir / "config.json", json.dumps(contents, indent=2) + "\n")
+    write_signed(workdir / "config.json", contents)
 
 
 def _contents(config, spec: CorpusSpec, name, fingerprint, utterances) -> dict:
@@ -140,7 +144,7 @@ def read_run(workdir: Path) -> tuple[dict[str, object], CorpusSpec]:
             "mmer_jax.main"
         )
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = read_signed(path)
         corpus = stored["corpus"]
         modalities = [Modality(name, *sizes) for name, sizes in corpus["modalities"].items()]
         config = stored["config"]
@@ -150,6 +154,8 @@ def read_run(workdir: Path) -> tuple[dict[str, object], CorpusSpec]:
             name = (config.get("data.labels") or [config["data.label"]])[0]
             tasks = [Task(name, tuple(corpus["classes"]))]
         return config, CorpusSpec(tuple(modalities), tuple(tasks), corpus.get("speakers", 0))
+    except Damaged as error:
+        raise UserError(f"{path} {error}; delete it and run its training command again") from None
     except (ValueError, KeyError, AttributeError, TypeError):
         raise UserError(f"{path} is not a config.json of ours; give another --workdir") from None
 

@@ -154,3 +154,16 @@ def one_batch(corpus, data, corruption=None, grouping: Grouping | None = None):
         missing_patterns(len(corpus.spec.modalities)),
         corruption.of_rows(jnp.asarray(rows.reshape(-1))) if corruption else None,
     )
+
+
+def flip(path, rng):
+    """Change one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[rng.integers(len(content))] ^= 1 << rng.integers(8)
+    path.write_bytes(content)
+
+
+def truncate(path, rng):
+    """Keep a part of a file, less than all."""
+    content = path.read_bytes()
+    path.write_bytes(content[: rng.integers(len(content))])

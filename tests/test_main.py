@@ -1,7 +1,6 @@
 """The command line as a person meets it: real processes, signals, full disks, no TensorFlow."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import time
 import pytest
 from conftest import ROOT
 from helpers import write_features
+from one_run import command, environment, run, small_disk
 
 SMALL = (
     "--config.synthetic.n_utterances=200",
@@ -25,25 +25,6 @@ SYNTHETIC = (
     "--config.data.label=emotion",
     "--config.data.splits=session",
 )
-
-
-def command(*flags):
-    return [sys.executable, "-m", "mmer_jax.main", *map(str, flags)]
-
-
-def environment(**extra):
-    return {**os.environ, "JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu", **extra}
-
-
-def run(*flags, **extra):
-    return subprocess.run(
-        command(*flags),
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=environment(**extra),
-        timeout=300,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -232,15 +213,8 @@ def test_runs_without_tensorflow(tmp_path):
 @pytest.fixture
 def tiny_disk(tmp_path):
     """A file system with room for a few files, where this process may mount one."""
-    place = tmp_path / "tiny"
-    place.mkdir()
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("needs root to mount a small tmpfs")
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)])
-    if mounted.returncode:
-        pytest.skip("this machine does not allow mounting a tmpfs")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with small_disk(tmp_path / "tiny", "256k") as place:
+        yield place
 
 
 def test_a_full_disk_is_said_and_costs_nothing_already_written(tiny_disk):

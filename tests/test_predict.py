@@ -293,7 +293,8 @@ def test_workdirs_that_hold_no_finished_run(run, tmp_path):
 
     again = "run the same training command again"
     assert "config.json does not exist; give the --workdir of a finished run" in said("config.json")
-    assert "is not a config.json of ours" in said("config.json", "[]")
+    assert "config.json is damaged (no JSON object)" in said("config.json", "[]")
+    assert "is not a config.json of ours" in said("config.json", "{}")
     assert f"the run in {tmp_path / 'w'} is not finished; {again}" in said("evaluated.json")
     assert "evaluated.json is damaged (" in said("evaluated.json", '{"trials": ["x"]}')
     assert "evaluated.json is damaged (" in said("evaluated.json", '{"trials": []}')

@@ -313,12 +313,11 @@ def test_a_checkpoint_goes_on_with_other_padding(tmp_path):
     """Stored are the real trials; a mesh that fills up to more gets copies of the last."""
     checkpoints = GroupCheckpoints(tmp_path, "abc", ["x", "y", "z"])
     checkpoints.save(3, {"a": jnp.arange(8.0).reshape(4, 2), "b": (jnp.arange(4),)})
-    assert checkpoints.latest() == 3
+    assert checkpoints.standing() == (3, {}, ())
     like = {"a": jnp.zeros((5, 2)), "b": (jnp.zeros(5, jnp.int32),)}
     loaded = checkpoints.load(3, like)
     assert loaded["a"].tolist() == [[0, 1], [2, 3], [4, 5], [4, 5], [4, 5]]
     assert loaded["b"][0].tolist() == [0, 1, 2, 2, 2]
-    checkpoints.close()
 
 
 # ---- refusals ----
@@ -379,7 +378,7 @@ def test_changed_features_are_noticed(tmp_path):
         train(on_features(utt_fusion.get_config(), root, **config), tmp_path / "w")
 
 
-def test_divergence_names_trial_stage_and_epoch(tmp_path):
+def test_divergence_names_trial_stage_step_and_term(tmp_path):
     config = shrunk(
         utt_fusion.get_config(),
         data__source="synthetic",
@@ -387,7 +386,8 @@ def test_divergence_names_trial_stage_and_epoch(tmp_path):
         data__splits="session",
         stages__utt_fusion__learning_rate=1e30,
     )
-    with pytest.raises(UserError, match="diverged: .* stage utt_fusion, trial .fold 0, seed 0."):
+    where = "step [23] .epoch 1. of stage utt_fusion, trial .fold 0, seed 0."
+    with pytest.raises(UserError, match=f"diverged: task is not finite at {where}"):
         train(config, tmp_path)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mmer_jax.errors import UserError, shorten
 from mmer_jax.report.runs import Run, by_task
+from mmer_jax.report.scores import Scores
 
 KFOLD = ("data.kfold", "data.kfold_by", "data.kfold_seed")  # what decides the rows of a fold
 
@@ -34,7 +35,7 @@ class Group:
 
     def title(self) -> str:
         """'ifmmin, mmin on iemocap, emotion4: test scores, 10 folds × 2 seeds'."""
-        sizes = {name: trials_text(run) for name, run in self.runs.items()}
+        sizes = {name: trials_text(run.scores) for name, run in self.runs.items()}
         if len(set(sizes.values())) == 1:
             methods, size = ", ".join(sizes), ", " + next(iter(sizes.values()))
         else:
@@ -42,10 +43,13 @@ class Group:
         return f"{methods} on {self.dataset}, {self.label}: test scores{size}"
 
 
-def trials_text(run: Run) -> str:
-    """'5 folds × 2 seeds'."""
-    folds, seeds = ({trial[i] for trial in run.scores.trials()} for i in (0, 1))
-    return f"{plural(len(folds), 'fold')} × {plural(len(seeds), 'seed')}"
+def trials_text(scores: Scores) -> str:
+    """'5 folds × 2 seeds', or '9 trials of 5 folds × 2 seeds' where some have no scores."""
+    trials = scores.trials()
+    folds, seeds = ({trial[i] for trial in trials} for i in (0, 1))
+    text = f"{plural(len(folds), 'fold')} × {plural(len(seeds), 'seed')}"
+    whole = len(trials) == len(folds) * len(seeds)
+    return text if whole else f"{plural(len(trials), 'trial')} of {text}"
 
 
 def plural(n: int, noun: str) -> str:

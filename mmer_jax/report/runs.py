@@ -1,19 +1,19 @@
 """A workdir as the report reads it, and the errors of a workdir that it cannot read."""
 
 import contextlib
-import csv
 import dataclasses
 import fcntl
 import json
 import math
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from mmer_jax import pairs, study
+from mmer_jax.data.arrays import BadArray, read_npz
 from mmer_jax.errors import UserError
+from mmer_jax.integrity import Damaged, digest_of, read_signed
 from mmer_jax.metrics import JOINT
 from mmer_jax.pairs import Pairs
 from mmer_jax.report import neighbours
@@ -21,7 +21,7 @@ from mmer_jax.report.neighbours import Study
 from mmer_jax.report.scores import Scores, collect
 from mmer_jax.report.sweep import SweepPoint, read_sweep
 from mmer_jax.report.tasks import of_task, together
-from mmer_jax.results import FIELDS, Result, read_results
+from mmer_jax.results import AGAIN, Result, read_results
 
 # Protocols whose conditions end in a number, and how they are written.
 NUMBERED = {"rate": "a rate", "dialogue_rate": "a rate", "noise": "type:level"}
@@ -57,6 +57,7 @@ class Run:
       sweep: the points of sweep.csv; empty without a sweep.
       pairs: of two tasks which classes go together.
       study: hardness and neighbours of test utterances, of methods that have either.
+      diverged: a sentence for each trial that diverged in a stage.
     """
 
     workdir: Path
@@ -71,6 +72,7 @@ class Run:
     invariants: Invariants | None
     pairs: Pairs | None
     study: Study | None
+    diverged: list[str]
 
     @property
     def method(self) -> str:
@@ -117,6 +119,7 @@ def load_run(workdir: Path, *, own: bool = False) -> Run:
         results = _read_results(workdir / "results.csv")
         sweep = read_sweep(workdir / "sweep.csv")
         evaluated = _read_evaluated(workdir / "evaluated.json")
+        _check_digest(workdir / "results.csv", evaluated["results"])
         tasks = _tasks(config, workdir / "config.json")
         return Run(
             workdir=workdir,
@@ -131,6 +134,7 @@ def load_run(workdir: Path, *, own: bool = False) -> Run:
             invariants=_read_invariants(workdir / "invariants.npz"),
             pairs=pairs.read(workdir / pairs.FILE) if len(tasks) == 2 else None,
             study=neighbours.read(workdir / study.FILE, classes=bool(next(iter(tasks.values())))),
+            diverged=evaluated["diverged"],
         )
 
 
@@ -192,10 +196,10 @@ def _read_config(path: Path) -> dict:
             "--workdir of a run of mmer_jax.main."
         )
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_signed(path)
         missing = [k for k in ("method", "data.label", "data.splits") if k not in found["config"]]
         missing += [k for k in ("name", "fingerprint", "modalities") if k not in found["corpus"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (Damaged, KeyError, TypeError) as error:
         raise UserError(
             f"{path} is not a config.json of mmer_jax ({type(error).__name__}: {error}); give the "
             "--workdir of a run of mmer_jax.main"
@@ -211,13 +215,7 @@ def _read_results(path: Path) -> list[Result]:
             f"workdir {path.parent} has no results.csv: nothing is trained there yet. Run "
             "mmer_jax.main on it to the end, then the report."
         )
-    try:
-        results = read_results(path)
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise UserError(
-            f"{path} is damaged or no results.csv of mmer_jax ({type(error).__name__}: {error}); "
-            f"expected the columns {','.join(FIELDS)}. {_AGAIN}"
-        ) from None
+    results = read_results(path)
     if not results:
         raise UserError(f"{path} has no lines: no trial has been scored yet")
     for number, result in enumerate(results, start=2):
@@ -231,24 +229,26 @@ def _read_results(path: Path) -> list[Result]:
     return results
 
 
-_AGAIN = "Delete it and run mmer_jax.main on the workdir again: it scores without training."
-
-
 def _check_result(path: Path, number: int, result: Result) -> None:
     place = f"{path}, line {number}"
     if not _is_number(result.value):
         raise UserError(
-            f"{place}: {result.metric} is {result.value!r}, expected a finite number. {_AGAIN}"
+            f"{place}: {result.metric} is {result.value!r}, expected a finite number. {AGAIN}"
         )
     if result.metric.startswith("confusion:") and ">" not in result.metric:
         raise UserError(
-            f"{place}: metric {result.metric!r}, expected confusion:truth>predicted. {_AGAIN}"
+            f"{place}: metric {result.metric!r}, expected confusion:truth>predicted. {AGAIN}"
         )
     if result.protocol in NUMBERED and not _is_number(result.condition.rpartition(":")[2]):
         raise UserError(
             f"{place}: condition {result.condition!r} of protocol {result.protocol}, expected "
-            f"{NUMBERED[result.protocol]}. {_AGAIN}"
+            f"{NUMBERED[result.protocol]}. {AGAIN}"
         )
+
+
+def _check_digest(path: Path, expected: str | None) -> None:
+    if expected is not None and digest_of(path.read_bytes()) != expected:
+        raise UserError(f"{path} is not as it was written: it is damaged or was edited. {AGAIN}")
 
 
 def _is_number(text: str) -> bool:
@@ -259,11 +259,16 @@ def _is_number(text: str) -> bool:
 
 
 def _read_evaluated(path: Path) -> dict:
-    """What results.csv holds: the trials' keys, digests of masks."""
+    """What results.csv holds: the trials' keys, digests of masks and of itself, divergences."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {"trials": list(found["trials"]), "masks": dict(found["masks"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = read_signed(path)
+        return {
+            "trials": list(found["trials"]),
+            "masks": dict(found["masks"]),
+            "results": found.get("results"),  # older ones have none
+            "diverged": list(found.get("diverged", [])),
+        }
+    except (OSError, Damaged, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} cannot be read ({type(error).__name__}: {error}): scoring was interrupted. "
             "Run mmer_jax.main on the workdir again: it scores without training."
@@ -298,15 +303,15 @@ def _read_invariants(path: Path) -> Invariants | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            found = Invariants(
-                features=file["features"],
-                labels=file["labels"],
-                modalities=[str(name) for name in file["modalities"]],
-                classes=[str(name) for name in file["classes"]],
-            )
+        file = read_npz(path)
+        found = Invariants(
+            features=file["features"],
+            labels=file["labels"],
+            modalities=[str(name) for name in file["modalities"]],
+            classes=[str(name) for name in file["classes"]],
+        )
         n, n_modalities, _ = found.features.shape
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (BadArray, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} is damaged ({type(error).__name__}: {error}); delete it, and the report goes "
             "without the projection"

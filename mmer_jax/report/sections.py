@@ -234,6 +234,10 @@ class GroupSections:
     def facts(self) -> None:
         self._heading("Runs")
         self._tables([tables.runs_table(self.group)])
+        for name, run in self.group.runs.items():
+            if run.diverged:
+                self.document.paragraph(f"{escape(name)}: training diverged in some trials.")
+                self.document.bullets(dict(line.split(": ", 1) for line in run.diverged))
         facts = {
             "dataset": self.group.dataset,
             "label": self.group.label,
@@ -260,8 +264,8 @@ class GroupSections:
         return curve_metrics(found)
 
     def _band(self) -> str:
-        sizes = {f"{name}: {trials_text(run)}" for name, run in self.group.runs.items()}
-        shared = {trials_text(run) for run in self.group.runs.values()}
+        sizes = {f"{name}: {trials_text(run.scores)}" for name, run in self.group.runs.items()}
+        shared = {trials_text(run.scores) for run in self.group.runs.values()}
         if all(len(scores.trials()) == 1 for scores in self.methods.values()):
             return "One trial: no band."
         return BAND.format(trials=escape("; ".join(sorted(shared if len(shared) == 1 else sizes))))

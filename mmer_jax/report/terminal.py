@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from mmer_jax.report import tables
-from mmer_jax.report.merge import plural
+from mmer_jax.report.merge import trials_text
 from mmer_jax.report.scores import Condition, collect
 from mmer_jax.report.tasks import overview
 from mmer_jax.results import Result
@@ -33,10 +33,8 @@ def terminal_table(results: Sequence[Result]) -> Table:
     rows = [condition for section in sections for condition in section]
     names = [[_name(methods, condition)] for condition in rows]
     content = tables.score_tables(methods, rows, ["available"], names)[0]
-    folds, seeds = ({trial[i] for trial in scores.trials()} for i in (0, 1))
     table = Table(
-        title=f"{results[0].method} on {results[0].dataset}: test scores, "
-        f"{plural(len(folds), 'fold')} × {plural(len(seeds), 'seed')}",
+        title=f"{results[0].method} on {results[0].dataset}: test scores, {trials_text(scores)}",
         title_justify="left",
     )
     for j, name in enumerate(content.header):

@@ -57,7 +57,7 @@ def _series(epochs: Sequence[dict], stage: str, name: str, scale: float) -> Seri
     latest = {
         (record["epoch"], record["fold"], record["seed"]): scale * record[name]
         for record in epochs
-        if record["stage"] == stage
+        if record["stage"] == stage and record[name] is not None  # a trial that diverged
     }
     found: Series = defaultdict(list)
     for (epoch, _, _), value in sorted(latest.items()):
