@@ -4,12 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from helpers import flip, truncate
 from one_run import fill_up, small_disk
+from orbax.checkpoint import v1 as ocp
 
-from mmer_jax import checkpoint
+from mmer_jax import array_files, checkpoint
 from mmer_jax.checkpoint import (
     GroupCheckpoints,
     begun_groups,
@@ -110,7 +112,7 @@ def test_what_was_cut_off_is_cleared_away(running, tmp_path):
     shutil.copytree(running, workdir)
     folder = workdir / "checkpoints/running/abc"
     shutil.copytree(folder / "3", folder / "4")
-    shutil.copytree(folder / "3" / "state", folder / "5.orbax-checkpoint-tmp" / "state")
+    shutil.copytree(folder / "3" / "d", folder / "5.orbax-checkpoint-tmp" / "d")
     (folder / "4.json.tmp").write_text('{"dig')
     assert of(workdir).standing() == (3, DIVERGED, ())
     assert sorted(p.name for p in folder.iterdir()) == ["2", "2.json", "3", "3.json"]
@@ -173,3 +175,11 @@ def test_a_disk_that_fills_up_keeps_the_checkpoint_before(tmp_path, monkeypatch,
         filler.unlink()
         of(disk).save(2, tree(2, 100_000))
         assert of(disk).standing().epochs_done == 2
+
+
+def test_files_of_orbax_newer_interface_are_read(tmp_path):
+    """As this package wrote them once; both ways of asking."""
+    stored = {"a": np.arange(6.0).reshape(2, 3), "b": {"c": np.ones(2, np.int32)}}
+    ocp.save(tmp_path / "x", stored)
+    for found in (array_files.load(tmp_path / "x"), array_files.load(tmp_path / "x", like=stored)):
+        jax.tree.map(np.testing.assert_array_equal, found, stored)
