@@ -9,7 +9,7 @@ import pytest
 from helpers import shrunk, train
 from processes import IFMMIN, main_command, run, started
 
-from configs import demo
+from configs import utt_fusion
 from mmer_jax import checkpoint, workers
 from mmer_jax.claims import Claims
 from mmer_jax.config import base, stage
@@ -143,7 +143,18 @@ def test_waiting_ends_when_asked_to_stop(tmp_path):
 # ---- whole runs ----
 
 
-SETTINGS = {"trials__max_parallel": 2, "trials__heartbeat_seconds": BEAT}
+def small(**more):
+    """5 trials in 3 groups, 2 epochs each."""
+    return shrunk(
+        utt_fusion.get_config(),
+        data__source="synthetic",
+        data__label="emotion",
+        data__splits="session",
+        eval__protocols=("full", "pattern"),
+        trials__max_parallel=2,
+        trials__heartbeat_seconds=BEAT,
+        **more,
+    )
 
 
 def lines(workdir):
@@ -157,9 +168,9 @@ def epochs_of_trials(workdir):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """A run without workers, of 5 trials in 3 groups."""
+    """A run without workers."""
     workdir = tmp_path_factory.mktemp("alone")
-    train(shrunk(demo.get_config(), **SETTINGS), workdir)
+    train(small(), workdir)
     return workdir
 
 
@@ -171,14 +182,14 @@ def assert_same_tables(workdir, expected, names=("results.csv",)):
 
 
 def test_a_worker_goes_on_where_another_was_stopped(alone, tmp_path, monkeypatch):
-    config = shrunk(demo.get_config(), **SETTINGS)
+    config = small()
     seen = []
     original = Reporter.epoch
 
     def epoch(self, *args):
         original(self, *args)
         seen.append(args)
-        if len(seen) == 6:  # of 4 epochs in each group
+        if len(seen) == 3:  # in the second group
             signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patched:
@@ -187,13 +198,13 @@ def test_a_worker_goes_on_where_another_was_stopped(alone, tmp_path, monkeypatch
             train(config, tmp_path, worker=0)
     assert not list((tmp_path / "claims" / "workers").iterdir())
     assert len(checkpoint.finished_trials(tmp_path)) == 2
-    results, text = train(shrunk(demo.get_config(), **SETTINGS), tmp_path, worker=1)
-    assert "resuming after 2 epochs" in text and "takes group" in text and results
+    results, text = train(small(), tmp_path, worker=1)
+    assert "resuming after 1 epochs" in text and "takes group" in text and results
     assert_same_tables(tmp_path, alone)
 
 
 def test_a_run_without_workers_goes_on_with_what_they_have_left(alone, tmp_path, monkeypatch):
-    config = shrunk(demo.get_config(), **SETTINGS)
+    config = small()
     with monkeypatch.context() as patched:
         patched.setattr(Reporter, "epoch", lambda self, *args: signal.raise_signal(signal.SIGTERM))
         with pytest.raises(Interrupted):
@@ -210,14 +221,14 @@ def test_who_was_taken_for_dead_writes_nothing_more(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Reporter, "epoch", bury)  # after the first epoch's lines
     with pytest.raises(UserError, match="others have taken over its trials"):
-        train(shrunk(demo.get_config(), **SETTINGS), tmp_path, worker=0)
+        train(small(), tmp_path, worker=0)
     (part,) = (tmp_path / "metrics").iterdir()
     assert {json.loads(x)["epochs_done"] for x in part.read_text().splitlines()} == {1}
     assert not checkpoint.finished_trials(tmp_path)
 
 
 def test_a_plain_run_and_workers_refuse_each_other(tmp_path):
-    config = shrunk(demo.get_config(), **SETTINGS)
+    config = small()
     with locked(tmp_path, shared=True), locked(tmp_path, shared=True):
         with pytest.raises(UserError, match=r"is in use by workers \(--worker\)"):
             train(config, tmp_path)
@@ -227,8 +238,8 @@ def test_a_plain_run_and_workers_refuse_each_other(tmp_path):
 
 def test_a_worker_with_another_configuration_is_refused_at_once(tmp_path):
     """Also before anything is trained."""
-    config = shrunk(demo.get_config(), **SETTINGS)
-    other = shrunk(demo.get_config(), **SETTINGS, model__embedding=16)
+    config = small()
+    other = small(model__embedding=16)
 
     def refused(*args):
         with pytest.raises(UserError, match="model.embedding there 8, here 16"):
