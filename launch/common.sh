@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: a virtual environment in .venv with this package in it.
 # setup_venv EXTRAS installs the package with the given extras ("" for none) unless that is done.
 set -euo pipefail

@@ -1,0 +1,37 @@
+# shellcheck shell=bash
+# Sourced by the scripts that start runs elsewhere: commands that a dry run prints instead.
+dry_run=""
+
+# The words as a shell reads them back, whatever stands in them; words without specials stay plain.
+quoted() {
+  local word separator=""
+  for word in "$@"; do
+    if [[ ! $word =~ ^[A-Za-z0-9_./:=,@%+-]+$ ]]; then word="'${word//\'/"'\\''"}'"; fi
+    printf '%s%s' "$separator" "$word"
+    separator=" "
+  done
+}
+
+# Carries out a command, or prints it in a dry run.
+execute() {
+  if [ -n "$dry_run" ]; then
+    printf '%s\n' "$(quoted "$@")"
+  else
+    "$@"
+  fi
+}
+
+# What a dry run says between its commands.
+remark() {
+  if [ -n "$dry_run" ]; then printf '# %s\n' "$1"; fi
+}
+
+fail() {
+  printf 'error: %s\n' "$1" >&2
+  exit 2
+}
+
+# The comment at the head of the script.
+usage() {
+  awk 'NR == 1 || /^#SBATCH/ { next } !/^#/ { exit } { sub(/^# ?/, ""); print }' "$0"
+}
