@@ -31,6 +31,12 @@ fail() {
   exit 2
 }
 
+# A name as Google Cloud and Kubernetes take it: it can be no option and no host.
+check_name() {
+  [[ $1 =~ ^[a-z]([-a-z0-9]*[a-z0-9])?$ ]] ||
+    fail "the name '$1' must have lower-case letters, digits and hyphens only"
+}
+
 # The comment at the head of the script.
 usage() {
   awk 'NR == 1 || /^#SBATCH/ { next } !/^#/ { exit } { sub(/^# ?/, ""); print }' "$0"

@@ -15,3 +15,10 @@ setup_venv() {
     touch "$stamp"
   fi
 }
+
+# For scripts that start many processes, where one installing beside the others would do harm.
+require_venv() {
+  [ -x .venv/bin/python ] && return
+  echo "error: $PWD/.venv/bin/python does not exist; run bash launch/install.sh [gpu] there" >&2
+  exit 2
+}

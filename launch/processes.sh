@@ -92,7 +92,7 @@ if [ -n "$dry_run" ]; then
   echo wait
   exit
 fi
-setup_venv ""
+require_venv
 trap 'send INT' INT
 trap 'send TERM' TERM HUP
 trap 'send KILL' EXIT
