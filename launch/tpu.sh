@@ -12,10 +12,11 @@
 #   --name=, --zone=, --project=   TPU_NAME, TPU_ZONE, TPU_PROJECT
 #   --type=                        TPU_TYPE, such as v5litepod-64 (create, run)
 #   --version=                     TPU_VERSION, the hosts' software, such as v2-alpha-tpuv5-lite
+#   --nfs=HOST:/SHARE              TPU_NFS, a file share that setup mounts at /shared on every host
 #   --spot                         a slice that may be preempted
 #   --create_option=OPTION         one more option of gcloud's create, such as --service-account=...
 #   --dry_run                      prints the commands
-# The workdir and the features must lie where every host sees them, such as gs://.
+# The workdir and the features must lie where every host sees them: --nfs is for that.
 source "$(dirname "$0")/common.sh"
 source launch/commands.sh
 
@@ -31,6 +32,7 @@ read_options() {
       --project=*) project="${1#*=}" ;;
       --type=*) type="${1#*=}" ;;
       --version=*) version="${1#*=}" ;;
+      --nfs=*) nfs="${1#*=}" ;;
       --spot) create_options+=(--spot) ;;
       --create_option=*) create_options+=("${1#*=}") ;;
       --dry_run) dry_run=1 ;;
@@ -81,6 +83,10 @@ create() {
 }
 
 setup() {
+  if [ -n "$nfs" ]; then
+    on_hosts "set -e; sudo apt-get install --quiet --yes nfs-common; sudo mkdir -p /shared
+mountpoint -q /shared || sudo mount -t nfs $(quoted "$nfs") /shared"
+  fi
   execute mkdir -p "$(dirname "$ARCHIVE")"
   execute tar --exclude=__pycache__ -czf "$ARCHIVE" \
     LICENSE README.md configs launch mmer_jax pyproject.toml
@@ -144,7 +150,7 @@ delete() {
 
 action="${1:-}"
 name="${TPU_NAME:-}" zone="${TPU_ZONE:-}" project="${TPU_PROJECT:-}"
-type="${TPU_TYPE:-}" version="${TPU_VERSION:-}"
+type="${TPU_TYPE:-}" version="${TPU_VERSION:-}" nfs="${TPU_NFS:-}"
 create_options=() flags=()
 [ $# -eq 0 ] || shift
 case "$action" in

@@ -58,6 +58,15 @@ def test_setup_copies_this_folder_to_every_host_and_installs(checkout, tmp_path)
     assert install[7].endswith("\nbash launch/install.sh tpu")
 
 
+def test_setup_mounts_a_file_share_first(checkout, tmp_path):
+    mount, *others = dry_run(
+        checkout, tmp_path / "calls", "setup", *SETTINGS, "--nfs=10.0.0.2:/a b"
+    )
+    words = shlex.split(mount[7].removeprefix("--command="))
+    assert words[-6:] == ["sudo", "mount", "-t", "nfs", "10.0.0.2:/a b", "/shared"]
+    assert others == dry_run(checkout, tmp_path / "without", "setup", *SETTINGS)
+
+
 def test_run_hands_the_flags_through_two_shells_and_tells_what_follows_a_preemption(
     checkout, tmp_path
 ):
