@@ -2,6 +2,15 @@
 # Sourced by the scripts that start runs elsewhere: commands that a dry run prints instead.
 dry_run=""
 
+# Takes --dry_run out of the words, wherever it stands; `rest` is the others.
+take_dry_run() {
+  local word
+  rest=()
+  for word in "$@"; do
+    if [ "$word" = --dry_run ]; then dry_run=1; else rest+=("$word"); fi
+  done
+}
+
 # The words as a shell reads them back, whatever stands in them; words without specials stay plain.
 quoted() {
   local word separator=""

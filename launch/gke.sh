@@ -30,7 +30,6 @@ read_options() {
       --claim=* | --service_account=*) settings+=("${1#--}") ;;
       --context=* | --namespace=*) cluster+=("$1") ;;
       --sweep) kind=job ;;
-      --dry_run) dry_run=1 ;;
       --) shift && flags=("$@") && return ;;
       *) fail "unknown option '$1'; flags of the run stand after --, see --help" ;;
     esac
@@ -69,6 +68,8 @@ delete() {
   execute kubectl delete ${cluster[@]+"${cluster[@]}"} "$kind" "$name"
 }
 
+take_dry_run "$@"
+set -- ${rest[@]+"${rest[@]}"}
 action="${1:-}"
 name="${GKE_NAME:-}" image="${GKE_IMAGE:-}" count=""
 kind=jobset settings=() cluster=() flags=()

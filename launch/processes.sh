@@ -12,7 +12,8 @@ GRACE=30 # seconds for the others to end after one has failed; they may be writi
 LAST=10  # seconds from SIGTERM to SIGKILL
 
 if [ "${1:-}" = --help ]; then usage && exit; fi
-if [ "${1:-}" = --dry_run ]; then dry_run=1 && shift; fi
+take_dry_run "$@"
+set -- ${rest[@]+"${rest[@]}"}
 [[ ${1:-} =~ ^[1-9][0-9]*$ ]] || fail "'${1:-}' is no number of processes; see --help"
 count="$1"
 shift

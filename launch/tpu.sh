@@ -35,7 +35,6 @@ read_options() {
       --nfs=*) nfs="${1#*=}" ;;
       --spot) create_options+=(--spot) ;;
       --create_option=*) create_options+=("${1#*=}") ;;
-      --dry_run) dry_run=1 ;;
       --) shift && flags=("$@") && return ;;
       *) fail "unknown option '$1'; flags of the run stand after --, see --help" ;;
     esac
@@ -148,6 +147,8 @@ delete() {
   tpus queued-resources delete "$name" --force --quiet
 }
 
+take_dry_run "$@"
+set -- ${rest[@]+"${rest[@]}"}
 action="${1:-}"
 name="${TPU_NAME:-}" zone="${TPU_ZONE:-}" project="${TPU_PROJECT:-}"
 type="${TPU_TYPE:-}" version="${TPU_VERSION:-}" nfs="${TPU_NFS:-}"

@@ -1,5 +1,6 @@
 """What holds for every launch script: help, no names built in, clean shell; and SLURM's dry run."""
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -22,6 +23,27 @@ def test_help_says_how_to_call_it(checkout, script):
     assert done.returncode == 0 and done.stderr == ""
     assert f"launch/{script}" in done.stdout and "--dry_run" in done.stdout
     assert "#" not in done.stdout and "common.sh" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        ("processes.sh", ("2", "--workdir=w")),
+        ("slurm.sbatch", ("--workdir=w",)),
+        ("tpu.sh", ("stop", "--name=a", "--zone=z", "--project=p")),
+        ("gke.sh", ("delete", "--name=a")),
+    ],
+)
+def test_a_dry_run_may_be_asked_for_anywhere(checkout, script, arguments):
+    """Who puts it last must not start anything."""
+    first, last = (
+        launch(checkout, script, *words)
+        for words in (("--dry_run", *arguments), (*arguments, "--dry_run"))
+    )
+    assert first.returncode == last.returncode == 0, last.stderr
+    # The port is chosen anew.
+    same = [re.sub(r":\d{5} ", " ", done.stdout) for done in (first, last)]
+    assert same[0] == same[1] != ""
 
 
 def test_shellcheck_has_nothing_to_say():

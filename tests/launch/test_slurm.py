@@ -182,12 +182,13 @@ def signals(probe: Path) -> list[int]:
 
 def test_before_the_time_limit_a_job_is_stopped_and_requeued(slurm, probe):
     """SLURM counts limits in minutes: the signal is asked for 55 seconds before the first."""
-    flags = [f"--notes={probe}/notes", "--seconds_0=40"]
+    flags = [f"--notes={probe}/notes"]
     job = slurm.submit(probe, "--time=1", "--signal=TERM@55", flags=flags)
-    wait_until(lambda: signals(probe) == [signal.SIGTERM], "no SIGTERM comes")
-    slurm.start_now(job)
+    wait_until(lambda: slurm.state(job) == "PENDING" and started(probe), "it is not requeued")
+    assert signals(probe) == [signal.SIGTERM]
     for note in (probe / "notes").iterdir():
         note.unlink()
+    slurm.start_now(job)
     wait_until(lambda: started(probe), "the requeued job does not start")
     slurm("scancel", job)
     slurm.wait(job)
