@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: a virtual environment in .venv with this package in it.
 # setup_venv EXTRAS installs the package with the given extras ("" for none) unless that is done.
 set -euo pipefail
@@ -13,4 +14,11 @@ setup_venv() {
       -e ".${extras:+[$extras]}" >&2
     touch "$stamp"
   fi
+}
+
+# For scripts that start many processes, where one installing beside the others would do harm.
+require_venv() {
+  [ -x .venv/bin/python ] && return
+  echo "error: $PWD/.venv/bin/python does not exist; run bash launch/install.sh [gpu] there" >&2
+  exit 2
 }
