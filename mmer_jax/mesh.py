@@ -49,6 +49,11 @@ def by_batch(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(None, "trial", "data"))
 
 
+def put(tree, sharding: NamedSharding):
+    """Host arrays, equal in every process, laid on the mesh."""
+    return jax.device_put(tree, sharding)
+
+
 def padded_count(n_trials: int, mesh: Mesh) -> int:
     """The number of trials rounded up to what the trial axis divides."""
     size = mesh.shape["trial"]

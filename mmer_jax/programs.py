@@ -6,7 +6,7 @@ is one program without a word to the host.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -206,11 +206,11 @@ class Programs:
             return self._epoch(state, trials, train, validation, factor, epoch)
         sums = None
         for piece in feed.pieces(train_units):
-            state, sums = self._train(state, sums, trials, piece, factor)
-        counts = None
-        for piece in feed.pieces(validation_units):
-            more = self._validate(state.params, trials, piece)
-            counts = more if counts is None else jax.tree.map(jnp.add, counts, more)
+            state, sums = jax.block_until_ready(self._train(state, sums, trials, piece, factor))
+        parts = _of_pieces(
+            feed, validation_units, lambda piece: self._validate(state.params, trials, piece)
+        )
+        counts = jax.tree.map(lambda *x: sum(x), *parts)
         return self._select(state, sums, counts, epoch)
 
     def lower_epoch(self, state, trials: TrialData, train: Piece, validation: Piece):
@@ -236,7 +236,7 @@ class Programs:
         if not earlier and self._stage.relate is None:
             return trials
         of_row = jnp.asarray(_places(units, trained.shape[1]))
-        parts = [self._prepare(earlier, trials, piece) for piece in feed.pieces(units)]
+        parts = _of_pieces(feed, units, lambda piece: self._prepare(earlier, trials, piece))
         trials = trials._replace(frozen=self._joined(parts, of_row))
         trials = self.remember(trials, earlier, self.database(earlier, trials, known))
         frozen, constants = trials.frozen, trials.constants
@@ -244,7 +244,7 @@ class Programs:
             frozen, more = self._survey(frozen, jnp.asarray(trained), trials.key)
             constants = constants | more
         elif self._stage.relate:
-            parts = [self._relate(trials, piece) for piece in feed.pieces(units)]
+            parts = _of_pieces(feed, units, lambda piece: self._relate(trials, piece))
             frozen = frozen | self._joined(parts, of_row)
         return trials._replace(frozen=frozen, constants=constants)
 
@@ -264,7 +264,7 @@ class Programs:
             return None
         found = []
         for number, (feed, units) in enumerate(known, start=1):
-            parts = [self._prepare(earlier, trials, piece) for piece in feed.pieces(units)]
+            parts = _of_pieces(feed, units, lambda piece: self._prepare(earlier, trials, piece))
             rows = units.rows.swapaxes(0, 1).reshape(units.rows.shape[1], -1)  # [T, R]
             last = number == len(known)
             named = np.where(rows < 0, FILLING if last else EMPTY, rows if last else OTHER)
@@ -332,8 +332,9 @@ class Programs:
         return np.concatenate(parts, axis=1)[:, : len(available)]
 
     def _predict_under(self, params, trials, feed: Feed, units: Units, noise, **available):
-        pieces = feed.pieces(units)
-        parts = [self._predict(params, trials, piece, noise, **available) for piece in pieces]
+        parts = _of_pieces(
+            feed, units, lambda piece: self._predict(params, trials, piece, noise, **available)
+        )
         return _by_pattern(parts, len(units))
 
     def study(self, trials: TrialData, feed: Feed, units: Units) -> dict[str, np.ndarray]:
@@ -341,7 +342,7 @@ class Programs:
 
         `trials` must come from `prepare`; K are the stage's patterns.
         """
-        parts = [self._study(trials, piece) for piece in feed.pieces(units)]
+        parts = _of_pieces(feed, units, lambda piece: self._study(trials, piece))
         return {name: _by_pattern([part[name] for part in parts], len(units)) for name in parts[0]}
 
     def imagination(
@@ -352,7 +353,7 @@ class Programs:
         The explained share of the variance of the teacher's answers in the slots that a pattern
         takes away; not finite where they have none. `trials` must come from `prepare`.
         """
-        sums = [self._imagine(params, trials, piece) for piece in feed.pieces(units)]
+        sums = _of_pieces(feed, units, lambda piece: self._imagine(params, trials, piece))
         count, total, squares, errors = (
             sum(np.asarray(part[i], np.float64) for part in sums) for i in range(4)
         )
@@ -366,7 +367,9 @@ class Programs:
         """Invariant features [T, S·U·L, M, h] of units; None where the method has none."""
         if self._stage.invariants is None:
             return None
-        parts = [np.asarray(self._invariants(params, trials, p)) for p in feed.pieces(units)]
+        parts = _of_pieces(
+            feed, units, lambda piece: np.asarray(self._invariants(params, trials, piece))
+        )
         found = np.concatenate(parts)[: len(units)].swapaxes(0, 1)  # [T, S, U·L, M, h]
         return found.reshape(len(found), -1, *found.shape[3:])
 
@@ -562,6 +565,14 @@ class Programs:
         return jax.lax.map(
             lambda inputs: jax.vmap(one_trial)(params, trials, *inputs), _steps(piece)
         )
+
+
+def _of_pieces(feed: Feed, units: Units, program: Callable[[Piece], Any]) -> list:
+    """What `program` says of each piece of `units`.
+
+    It is waited for: a host that runs ahead would fill the device with pieces.
+    """
+    return [jax.block_until_ready(program(piece)) for piece in feed.pieces(units)]
 
 
 def _by_pattern(parts: Sequence[Array], steps: int) -> np.ndarray:

@@ -6,7 +6,7 @@ does not know whether its features come from memory, a feature directory or TFRe
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -122,7 +122,7 @@ class Source(Protocol):
     """Where features come from."""
 
     def stream(self, batches: Iterable[np.ndarray]) -> Iterator[Features]:
-        """For each array of rows [n] its features, in order, read ahead where that helps."""
+        """For each array of rows [n] its features, in order, in arrays that are the caller's."""
 
     def rows_of_process(self, index: int, count: int) -> np.ndarray:
         """The rows that process `index` of `count` reads; together a partition."""
@@ -184,17 +184,16 @@ class Corpus:
             m.dim * max(1, m.max_steps) * self.dtypes[m.name].itemsize for m in self.spec.modalities
         )
 
-    def stream(self, batches: Iterable[np.ndarray]) -> Iterator[Features]:
+    def stream(self, batches: Iterable[np.ndarray]) -> Generator[Features, None, None]:
         """For each array of rows [n] its features in stored dtypes, padded; absent ones are zeros.
 
         Zeros stand for what is not usable, so that no NaN ever reaches the device.
         """
-        batches = list(batches)  # a source may read ahead from a thread of its own
+        batches = list(batches)
         for rows, features in zip(batches, self.source.stream(batches), strict=True):
             for m, name in enumerate(self.spec.names):
                 absent = ~self.present[rows, m]
                 if absent.any():
-                    features[name] = features[name].copy()
                     features[name][absent] = 0
             yield features
 
