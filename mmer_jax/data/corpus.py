@@ -13,6 +13,7 @@ import numpy as np
 
 from mmer_jax.errors import UserError, shorten
 
+PART_BYTES = 64 * 2**20
 Features = dict[str, np.ndarray]  # modality name -> [n, D], or [n, T, D] zero-padded to max_steps
 
 
@@ -80,7 +81,8 @@ class CorpusSpec:
 class RawModality:
     """A modality as it was stored.
 
-    `features` is [N, D] with `lengths` None, or packed sequences [sum T, D] with lengths [N].
+    `features` is [N, D] with `lengths` None, or packed sequences [sum T, D] with lengths [N]. Where
+    records are built of it, it may be a `stored.Stored`, of which slices can be had and no more.
     `source` is the file or array name that error messages give.
     """
 
@@ -110,9 +112,15 @@ class RawModality:
         flat = np.where(inside, self.starts[rows][:, None] + steps, 0)
         return np.where(inside[..., None], self.features[flat], self.features.dtype.type(0))
 
+    def parts(self) -> Iterator[np.ndarray]:
+        """The features in order, some megabytes of rows at a time."""
+        step = max(1, PART_BYTES // (self.features.shape[1] * self.features.dtype.itemsize))
+        for start in range(0, len(self.features), step):
+            yield self.features[start : start + step]
+
     def finite_rows(self) -> np.ndarray:
         """[N] bool: every number of the utterance is finite."""
-        finite = np.isfinite(self.features).all(axis=1)
+        finite = np.concatenate([np.isfinite(part).all(axis=1) for part in self.parts()])
         if self.lengths is None:
             return finite
         return np.logical_and.reduceat(finite, self.starts)
