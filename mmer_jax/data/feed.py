@@ -18,9 +18,9 @@ from mmer_jax.data.ahead import read_ahead
 from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.units import Units, empty
 
-# Steps of a piece. More of them share what a call of the program costs; the reading of fewer is
-# sooner done, and that of an epoch's first piece is waited for.
-FEWEST, MOST = 5, 20
+# Steps of a piece. More of them share what a call of the program costs; fewer are still in the
+# processor's cache when they are trained on, and the reading of an epoch's first is waited for.
+FEWEST, USUAL, MOST = 5, 8, 20
 
 
 class Resident(NamedTuple):
@@ -91,15 +91,15 @@ class Feed:
             yield Piece(self._put(filled[i], features), *placed)
 
     def _steps_per_piece(self, rows: np.ndarray) -> int:
-        """What leaves the fewest empty steps at the end, and of that the most.
+        """What leaves the fewest empty steps at the end, and of that the nearest to `USUAL`.
 
         At most what half the budget holds (the other half is the piece in flight).
         """
         capacity = self._budget / 2 // self._corpus.row_bytes
         fitting = MOST if capacity >= len(self._corpus) else capacity // rows[0].size
         most = int(np.clip(fitting, 1, min(MOST, len(rows))))
-        choices = np.arange(most, min(FEWEST, most) - 1, -1)
-        return int(choices[np.argmin(-len(rows) % choices)])
+        choices = range(min(FEWEST, most), most + 1)
+        return min(choices, key=lambda steps: (-len(rows) % steps, abs(steps - USUAL)))
 
     def _put(self, rows: np.ndarray, features) -> Resident:
         """Rows [R] on the device."""
