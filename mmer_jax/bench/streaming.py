@@ -71,18 +71,16 @@ def clip_memory(folder: Path, clips: int, budget: float, shuffle_buffer: int) ->
     feed = Feed(corpus, mesh_lib.make_mesh(1, BATCH), placement="stream", memory_budget=budget)
     rows = units_of(np.arange(clips))
     before = peak_mib()
-    start = time.perf_counter()
     for epoch in range(2):  # the first checks the records
-        start = time.perf_counter()
         order = epoch_order(rows, BATCH, seed=0, epoch=epoch, shuffle_buffer=shuffle_buffer)
-        read_through(feed, stack_tables([order]))
+        seconds = read_through(feed, stack_tables([order]))
     return {
         "features_mib": clips * corpus.row_bytes / 2**20,
         "half_budget_mib": budget / 2 / 2**20,
         "building_peak_mib": built,
         "before_mib": before,
         "peak_mib": peak_mib(),
-        "epoch_s": time.perf_counter() - start,
+        "reading_epoch_s": seconds,
     }
 
 

@@ -49,7 +49,8 @@ def test_the_next_item_is_made_while_this_one_is_used_and_no_other():
 @pytest.mark.parametrize("taken", [0, 1, 3])
 def test_who_takes_no_more_leaves_no_thread(taken):
     made, closed = [], []
-    reader = read_ahead(counting(100, made, closed))
+    items = counting(100, made, closed)
+    reader = read_ahead(items)
     for _, _ in zip(range(taken), reader, strict=False):
         pass
     del reader

@@ -26,8 +26,11 @@ def readers():
 
 @pytest.fixture
 def root(tmp_path):
-    turns = {"turn": np.arange(N).astype(str)}
-    return write_features(tmp_path / "features", N, extra=turns)
+    dialogues = {
+        "dialogue": np.array([f"d{i % 30}" for i in range(N)]),
+        "turn": np.array([str(i // 30) for i in range(N)]),
+    }
+    return write_features(tmp_path / "features", N, extra=dialogues)
 
 
 @pytest.fixture
@@ -71,7 +74,7 @@ def gathered(piece):
 @pytest.mark.parametrize("shuffle_buffer", [0, 20])
 @pytest.mark.parametrize("budget", [2e3, 1e6])
 def test_pieces_are_those_of_a_resident_corpus(corpus, unit, shuffle_buffer, budget, monkeypatch):
-    monkeypatch.setattr(feed, "MOST", 7)
+    monkeypatch.setattr(feed, "MOST", 4)
     mesh = make_mesh(2, 4, n_devices=2)
     units = tables(corpus, unit, shuffle_buffer)
     streamed, resident = (
