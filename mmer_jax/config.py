@@ -37,6 +37,9 @@ def base() -> ConfigDict:
     c.data.normalize = "all"  # all | none | names joined by commas
     c.data.clip_std = 3.0  # normalised features lie within ± this many standard deviations; 0: off
     c.data.nonfinite = "error"  # error | missing
+    c.data.shuffle_buffer = (
+        0  # utterances an epoch's order is drawn among; 0: all (data/shuffle.py)
+    )
     c.data.placement = "auto"  # auto | device | stream
     c.data.memory_budget_gb = 8.0  # of features on a device; `auto` streams what is larger
 
@@ -266,6 +269,7 @@ def check_values(config: ConfigDict) -> None:
         "mesh.data": 0,
         "data.clip_std": 0,
         "data.kfold_seed": 0,
+        "data.shuffle_buffer": 0,
         "data.memory_budget_gb": 0,
         "synthetic.seed": 0,
         "synthetic.n_utterances": 1,

@@ -134,6 +134,7 @@ class GroupArrays:
                     stage.settings.batch_size,
                     seed=trial.seed,
                     epoch=epoch,
+                    shuffle_buffer=trial.point.config.data.shuffle_buffer,
                     pack=self._experiment.grouping(stage).pack,
                 )
                 for trial, fold in zip(self.trials, self.folds, strict=True)

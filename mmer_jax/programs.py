@@ -6,7 +6,7 @@ is one program without a word to the host.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -219,11 +219,11 @@ class Programs:
             return self._epoch(state, trials, train, validation, factor, epoch)
         sums = None
         for piece in feed.pieces(train_units):
-            state, sums = self._train(state, sums, trials, piece, factor)
-        counts = None
-        for piece in feed.pieces(validation_units):
-            more = self._validate(state.params, trials, piece)
-            counts = more if counts is None else jax.tree.map(jnp.add, counts, more)
+            state, sums = jax.block_until_ready(self._train(state, sums, trials, piece, factor))
+        parts = _of_pieces(
+            feed, validation_units, lambda piece: self._validate(state.params, trials, piece)
+        )
+        counts = jax.tree.map(lambda *x: sum(x), *parts)
         return self._select(state, sums, counts, epoch)
 
     def lower_epoch(self, state, trials: TrialData, train: Piece, validation: Piece):
@@ -249,7 +249,7 @@ class Programs:
         if not earlier and self._stage.relate is None:
             return trials
         of_row = _places(units, trained.shape[1])
-        parts = [self._prepare(earlier, trials, piece) for piece in feed.pieces(units)]
+        parts = _of_pieces(feed, units, lambda piece: self._prepare(earlier, trials, piece))
         trials = trials._replace(frozen=self._joined(parts, of_row))
         trials = self.remember(trials, earlier, self.database(earlier, trials, known))
         frozen, constants = trials.frozen, trials.constants
@@ -257,7 +257,7 @@ class Programs:
             frozen, more = self._survey(frozen, trained, trials.key)
             constants = constants | more
         elif self._stage.relate:
-            parts = [self._relate(trials, piece) for piece in feed.pieces(units)]
+            parts = _of_pieces(feed, units, lambda piece: self._relate(trials, piece))
             frozen = frozen | self._joined(parts, of_row)
         return trials._replace(frozen=frozen, constants=constants)
 
@@ -277,7 +277,7 @@ class Programs:
             return None
         found = []
         for number, (feed, units) in enumerate(known, start=1):
-            parts = [self._prepare(earlier, trials, piece) for piece in feed.pieces(units)]
+            parts = _of_pieces(feed, units, lambda piece: self._prepare(earlier, trials, piece))
             rows = units.rows.swapaxes(0, 1).reshape(units.rows.shape[1], -1)  # [T, R]
             last = number == len(known)
             named = np.where(rows < 0, FILLING if last else EMPTY, rows if last else OTHER)
@@ -345,8 +345,9 @@ class Programs:
         return np.concatenate(parts, axis=1)[:, : len(available)]
 
     def _predict_under(self, params, trials, feed: Feed, units: Units, noise, **available):
-        pieces = feed.pieces(units)
-        parts = [self._predict(params, trials, piece, noise, **available) for piece in pieces]
+        parts = _of_pieces(
+            feed, units, lambda piece: self._predict(params, trials, piece, noise, **available)
+        )
         return _by_pattern(parts, len(units))
 
     def study(self, trials: TrialData, feed: Feed, units: Units) -> dict[str, np.ndarray]:
@@ -354,7 +355,7 @@ class Programs:
 
         `trials` must come from `prepare`; K are the stage's patterns.
         """
-        parts = [self._study(trials, piece) for piece in feed.pieces(units)]
+        parts = _of_pieces(feed, units, lambda piece: self._study(trials, piece))
         return {name: _by_pattern([part[name] for part in parts], len(units)) for name in parts[0]}
 
     def imagination(
@@ -365,8 +366,9 @@ class Programs:
         The explained share of the variance of the teacher's answers in the slots that a pattern
         takes away; not finite where they have none. `trials` must come from `prepare`.
         """
-        pieces = feed.pieces(units)
-        sums = [mesh_lib.fetch(self._imagine(params, trials, piece)) for piece in pieces]
+        sums = mesh_lib.fetch(
+            _of_pieces(feed, units, lambda piece: self._imagine(params, trials, piece))
+        )
         count, total, squares, errors = (
             sum(part[i].astype(np.float64) for part in sums) for i in range(4)
         )
@@ -380,8 +382,9 @@ class Programs:
         """Invariant features [T, S·U·L, M, h] of units; None where the method has none."""
         if self._stage.invariants is None:
             return None
-        pieces = feed.pieces(units)
-        parts = [mesh_lib.fetch(self._invariants(params, trials, piece)) for piece in pieces]
+        parts = mesh_lib.fetch(
+            _of_pieces(feed, units, lambda piece: self._invariants(params, trials, piece))
+        )
         found = np.concatenate(parts)[: len(units)].swapaxes(0, 1)  # [T, S, U·L, M, h]
         return found.reshape(len(found), -1, *found.shape[3:])
 
@@ -607,6 +610,14 @@ def _where(trials: Bool[Array, " T"], new: Array, old: Array) -> Array:
 
 def _else_nan(trials: Bool[Array, " T"], values: Array) -> Array:
     return _where(trials, values, jnp.full_like(values, jnp.nan))
+
+
+def _of_pieces(feed: Feed, units: Units, program: Callable[[Piece], Any]) -> list:
+    """What `program` says of each piece of `units`.
+
+    It is waited for: a host that runs ahead would fill the device with pieces.
+    """
+    return [jax.block_until_ready(program(piece)) for piece in feed.pieces(units)]
 
 
 def _by_pattern(parts: Sequence[Array], steps: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from mmer_jax.data.shuffle import shuffled
 from mmer_jax.data.units import Units, empty
 from mmer_jax.errors import UserError
 from mmer_jax.sweep import Overrides, Point
@@ -137,14 +138,22 @@ def epoch_order(
     *,
     seed: int,
     epoch: int,
+    shuffle_buffer: int = 0,
     pack: Callable[[Units], Units] = lambda units: units,
 ) -> Units:
     """Tables [steps, batch_size, L] in the order of one epoch, packed, filled up in the last batch.
 
     A pure function of its arguments: the same for a device-resident and a streamed corpus, alone
     and among other trials, and after a resume.
+
+    Args:
+      units: [n, L] of one epoch.
+      batch_size: units of a batch.
+      seed, epoch: any order follows from them.
+      shuffle_buffer: utterances among which the order is drawn, as of `shuffled`; 0: all.
+      pack: as of a grouping.
     """
-    order = np.random.default_rng((seed, epoch)).permutation(len(units))
+    order = shuffled(units, np.random.default_rng((seed, epoch)), shuffle_buffer)
     return fill_up(pack(Units(units.rows[order], units.counted[order])), batch_size)
 
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from mmer_jax.bench import __main__ as bench
-from mmer_jax.bench import blocks, setting
+from mmer_jax.bench import blocks, setting, streaming
 
 
 @pytest.fixture
@@ -16,6 +16,7 @@ def small(monkeypatch):
     sizes = {"audio": (5, 6), "text": (7, 6), "visual": (4, 3)}
     for module in (setting, bench, blocks):
         monkeypatch.setattr(module, "ORIGINAL", sizes)
+    for module in (setting, bench, blocks, streaming):
         monkeypatch.setattr(module, "BATCH", 8)
     return setting.original_corpus(setting.STEPS * 8)
 
@@ -64,6 +65,24 @@ def test_the_pytorch_program_takes_a_step():
 def test_trials_that_do_not_divide_the_devices(small):
     student = setting.Student(small, 10)
     assert student.epoch() > 0 and student.owned_bytes() > 0
+
+
+@pytest.mark.slow
+def test_streaming_is_measured_beside_a_resident_corpus(small, monkeypatch, tmp_path):
+    monkeypatch.setattr(streaming, "STEPS", 6)
+    figures = streaming.step_rates(tmp_path, turns=1, shuffle_buffer=16)
+    assert figures["fraction_of_device_rate"] == pytest.approx(
+        figures["device_epoch_s"] / figures["stream_epoch_s"]
+    )
+    assert 0 < figures["reading_epoch_s"]
+
+
+@pytest.mark.slow
+def test_the_memory_of_many_clips_is_measured(monkeypatch, tmp_path):
+    monkeypatch.setattr(streaming, "BATCH", 8)
+    figures = streaming.clip_memory(tmp_path, clips=200, budget=2**20, shuffle_buffer=50)
+    assert figures["features_mib"] == 200 * 3 * 1024 * 4 / 2**20
+    assert figures["peak_mib"] >= figures["before_mib"] > 0 and figures["building_peak_mib"] > 0
 
 
 @pytest.mark.slow

@@ -54,25 +54,28 @@ class Student:
 
     def __init__(self, corpus: Corpus, n_trials: int, *, training: str = "all"):
         teacher, student = make_stages(original_config(), corpus.spec)
-        mesh = mesh_lib.make_mesh(n_trials, BATCH)
+        self.mesh = mesh = mesh_lib.make_mesh(n_trials, BATCH)
         n_trials = mesh_lib.padded_count(n_trials, mesh)  # as the engine does
         self.feed = Feed(corpus, mesh, placement="device", memory_budget=0)
         data = _trial_data(corpus, student.hyper, n_trials)
         earlier = {"utt_shared": Programs(teacher, corpus.spec, mesh).init(data.key, {}).params}
         self.programs = Programs(student, corpus.spec, mesh, training=training)
-        everything = stack_tables([fill_up(_units(np.arange(len(corpus))), BATCH)] * n_trials)
+        everything = stack_tables([fill_up(units_of(np.arange(len(corpus))), BATCH)] * n_trials)
         trained = np.ones((n_trials, len(corpus)), bool)
         self.data = self.programs.prepare(earlier, data, self.feed, everything, trained)
         self.state = self.programs.init(data.key, earlier)
         rows = np.arange(STEPS * BATCH) % len(corpus)
-        self.units = stack_tables([fill_up(_units(rows), BATCH)] * n_trials)
+        self.units = stack_tables([fill_up(units_of(rows), BATCH)] * n_trials)
         self.nothing = empty(1, n_trials, BATCH, 1)
 
-    def epoch(self) -> float:
-        """Seconds of STEPS training steps of every trial; the first call compiles."""
+    def epoch(self, feed: Feed | None = None, units: Units | None = None) -> float:
+        """Seconds of STEPS training steps of every trial; the first call compiles.
+
+        Or of the steps of `units` [S, T, B, 1], from another feed of the same corpus.
+        """
         start = time.perf_counter()
         self.state, record = self.programs.train_epoch(
-            self.state, self.data, self.feed, self.units, self.nothing, 0
+            self.state, self.data, feed or self.feed, units or self.units, self.nothing, 0
         )
         jax.block_until_ready((self.state, record))
         return time.perf_counter() - start
@@ -100,7 +103,7 @@ class Student:
         return self.programs.lower_epoch(self.state, self.data, train, validation).compile()
 
 
-def _units(rows: np.ndarray) -> Units:
+def units_of(rows: np.ndarray) -> Units:
     """Utterances that count, each a unit of its own."""
     return Units(rows.astype(np.int32)[:, None], np.ones((len(rows), 1), bool))
 

@@ -153,6 +153,16 @@ class Npz:
         with self._open(name) as file:
             return read_data(file, read_header(file))
 
+    def check(self, name: str) -> None:
+        """Read the array `name` through, against the checksum of the archive, and keep nothing."""
+        with self._open(name) as file:
+            while file.read(CHUNK):
+                pass
+
+    def info(self, name: str) -> zipfile.ZipInfo:
+        """Where the array `name` lies."""
+        return self._info[self._member(name)]
+
     def read_objects(self, name: str, largest: int) -> tuple[Header, bytes]:
         """(header, pickle of at most `largest` bytes) of an array of objects; nothing is loaded."""
         if self._size(name) > largest:
@@ -164,10 +174,10 @@ class Npz:
             return header, file.read()
 
     def _open(self, name: str) -> BinaryIO:
-        return self._archive.open(self._info[self._member(name)])  # type: ignore[return-value]
+        return self._archive.open(self.info(name))  # type: ignore[return-value]
 
     def _size(self, name: str) -> int:
-        return self._info[self._member(name)].file_size
+        return self.info(name).file_size
 
     def _member(self, name: str) -> str:
         return f"{name}.npy" if f"{name}.npy" in self._info else name

@@ -6,13 +6,14 @@ does not know whether its features come from memory, a feature directory or TFRe
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from mmer_jax.errors import UserError, shorten
 
+PART_BYTES = 64 * 2**20
 Features = dict[str, np.ndarray]  # modality name -> [n, D], or [n, T, D] zero-padded to max_steps
 
 
@@ -80,7 +81,8 @@ class CorpusSpec:
 class RawModality:
     """A modality as it was stored.
 
-    `features` is [N, D] with `lengths` None, or packed sequences [sum T, D] with lengths [N].
+    `features` is [N, D] with `lengths` None, or packed sequences [sum T, D] with lengths [N]. Where
+    records are built of it, it may be a `stored.Stored`, of which slices can be had and no more.
     `source` is the file or array name that error messages give.
     """
 
@@ -110,9 +112,15 @@ class RawModality:
         flat = np.where(inside, self.starts[rows][:, None] + steps, 0)
         return np.where(inside[..., None], self.features[flat], self.features.dtype.type(0))
 
+    def parts(self) -> Iterator[np.ndarray]:
+        """The features in order, some megabytes of rows at a time."""
+        step = max(1, PART_BYTES // (self.features.shape[1] * self.features.dtype.itemsize))
+        for start in range(0, len(self.features), step):
+            yield self.features[start : start + step]
+
     def finite_rows(self) -> np.ndarray:
         """[N] bool: every number of the utterance is finite."""
-        finite = np.isfinite(self.features).all(axis=1)
+        finite = np.concatenate([np.isfinite(part).all(axis=1) for part in self.parts()])
         if self.lengths is None:
             return finite
         return np.logical_and.reduceat(finite, self.starts)
@@ -122,7 +130,7 @@ class Source(Protocol):
     """Where features come from."""
 
     def stream(self, batches: Iterable[np.ndarray]) -> Iterator[Features]:
-        """For each array of rows [n] its features, in order, read ahead where that helps."""
+        """For each array of rows [n] its features, in order, in arrays that are the caller's."""
 
     def rows_of_process(self, index: int, count: int) -> np.ndarray:
         """The rows that process `index` of `count` reads; together a partition."""
@@ -184,17 +192,16 @@ class Corpus:
             m.dim * max(1, m.max_steps) * self.dtypes[m.name].itemsize for m in self.spec.modalities
         )
 
-    def stream(self, batches: Iterable[np.ndarray]) -> Iterator[Features]:
+    def stream(self, batches: Iterable[np.ndarray]) -> Generator[Features, None, None]:
         """For each array of rows [n] its features in stored dtypes, padded; absent ones are zeros.
 
         Zeros stand for what is not usable, so that no NaN ever reaches the device.
         """
-        batches = list(batches)  # a source may read ahead from a thread of its own
+        batches = list(batches)
         for rows, features in zip(batches, self.source.stream(batches), strict=True):
             for m, name in enumerate(self.spec.names):
                 absent = ~self.present[rows, m]
                 if absent.any():
-                    features[name] = features[name].copy()
                     features[name][absent] = 0
             yield features
 

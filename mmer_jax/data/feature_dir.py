@@ -18,8 +18,10 @@ import numpy as np
 from mmer_jax.data import arrays
 from mmer_jax.data.corpus import Corpus, RawModality, from_raw
 from mmer_jax.data.paths import check_names, file_inside
+from mmer_jax.data.stored import stored_at
 from mmer_jax.errors import UserError, shorten
 
+PLAIN = (np.float16, np.float32)  # dtypes that features are stored and kept in
 COLUMN_BYTES = 2**30  # a column is an array of equally wide strings
 
 
@@ -39,9 +41,12 @@ def read_directory(root: str | Path, modalities: Sequence[str], **corpus_args) -
 
 
 def read_raw(
-    root: Path, modalities: Sequence[str]
+    root: Path, modalities: Sequence[str], *, in_memory: bool = True
 ) -> tuple[dict[str, np.ndarray], dict[str, RawModality]]:
-    """(columns of utterances.csv, modality -> stored features), checked against each other."""
+    """(columns of utterances.csv, modality -> stored features), checked against each other.
+
+    Unless `in_memory`, features stay in their file where they can (`read_modality`).
+    """
     if not root.is_dir():
         raise UserError(f"feature directory {root} does not exist; set --config.data.root")
     columns = read_utterances(root / "utterances.csv")
@@ -49,7 +54,8 @@ def read_raw(
         raise UserError(
             f"data.modalities is {tuple(modalities)}; expected at least two different names"
         )
-    return columns, {name: read_modality(root, name, columns["utt_id"]) for name in modalities}
+    ids = columns["utt_id"]
+    return columns, {name: read_modality(root, name, ids, in_memory) for name in modalities}
 
 
 def read_utterances(path: Path) -> dict[str, np.ndarray]:
@@ -97,8 +103,12 @@ def _column(path: Path, name: str, values: list[str]) -> np.ndarray:
     return np.array(values)
 
 
-def read_modality(root: Path, name: str, ids: np.ndarray) -> RawModality:
-    """A modality's file, its rows in the order of `ids` [N]; NaN where it has no row."""
+def read_modality(root: Path, name: str, ids: np.ndarray, in_memory: bool = True) -> RawModality:
+    """A modality's file, its rows in the order of `ids` [N]; NaN where it has no row.
+
+    Unless `in_memory`, features of float16 or float32 that are not compressed, and whose rows have
+    no names, are checked but stay in the file: a `Stored` in place of an array.
+    """
     check_names([name], "data.modalities")
     path = root / f"{name}.npz"
     if not path.exists() and not path.is_symlink():
@@ -108,14 +118,20 @@ def read_modality(root: Path, name: str, ids: np.ndarray) -> RawModality:
             ". Choose with --config.data.modalities=\"('a','b')\"."
         )
     try:
-        with arrays.open_npz(file_inside(root, path)) as archive:
-            return _read_modality(archive, ids, str(path))
+        inside = file_inside(root, path)
+        with arrays.open_npz(inside) as archive:
+            return _read_modality(archive, ids, str(path), None if in_memory else inside)
     except arrays.BadArray as error:
         raise UserError(f"{path} {error}; expected an .npz of plain arrays") from None
 
 
-def _read_modality(archive: arrays.Npz, ids: np.ndarray, source: str) -> RawModality:
-    """What the archive holds; every shape is checked before its numbers are read."""
+def _read_modality(
+    archive: arrays.Npz, ids: np.ndarray, source: str, leave_in: Path | None
+) -> RawModality:
+    """What the archive holds; every shape is checked before its numbers are read.
+
+    With `leave_in`, the path of the archive, numbers stay in it where they can.
+    """
     if "features" not in archive:
         raise UserError(f"{source} has no array 'features', only: {', '.join(archive.names)}")
     named, lengths = None, None
@@ -131,6 +147,11 @@ def _read_modality(archive: arrays.Npz, ids: np.ndarray, source: str) -> RawModa
     listed = "utterances.csv" if named is None else "its utt_id"
     header = archive.header("features")
     _check_layout(header.dtype, header.shape, lengths, owners, source, listed)
+    if leave_in is not None and named is None and header.dtype in PLAIN:
+        stored = stored_at(leave_in, archive.info("features"), header)
+        if stored is not None:
+            archive.check("features")
+            return check_modality(stored, lengths, owners, source, listed)  # type: ignore[arg-type]
     raw = check_modality(archive.read("features"), lengths, owners, source, listed)
     return raw if named is None else _by_name(raw, named, ids)
 
@@ -191,7 +212,7 @@ def check_modality(
     `source` and `listed` say where the features and the ids come from.
     """
     _check_layout(features.dtype, features.shape, lengths, ids, source, listed)
-    if features.dtype not in (np.float16, np.float32):
+    if features.dtype not in PLAIN:
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf and is reported
             features = features.astype(np.float32)
     return RawModality(features, None if lengths is None else lengths.astype(np.int64), source)
@@ -249,7 +270,8 @@ def fingerprint(columns: Mapping[str, np.ndarray], raw: Mapping[str, RawModality
         digest.update(f"{name}\0".encode() + "\0".join(column).encode() + b"\0")
     for name, modality in raw.items():
         digest.update(f"{name}{modality.features.dtype}{modality.features.shape}".encode())
-        digest.update(np.ascontiguousarray(modality.features).data)
+        for part in modality.parts():
+            digest.update(np.ascontiguousarray(part).data)
         if modality.lengths is not None:
             digest.update(np.ascontiguousarray(modality.lengths).data)
     return digest.hexdigest()

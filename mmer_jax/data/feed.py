@@ -2,20 +2,25 @@
 
 Both placements serve the same training program. It receives the features of R resident rows and,
 for every batch, the slots among them. With a resident corpus R = N and a slot is the row itself;
-when streaming, a piece holds the distinct rows of the next few steps.
+when streaming, a piece holds the distinct rows of the next few steps. While a piece is trained on,
+a thread reads the next one and puts it on the device.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from mmer_jax import mesh as mesh_lib
+from mmer_jax.data.ahead import read_ahead
 from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.units import Units, empty
+
+# Steps of a piece. More of them share what a call of the program costs; fewer are still in the
+# processor's cache when they are trained on, and the reading of an epoch's first is waited for.
+FEWEST, USUAL, MOST = 5, 8, 20
 
 
 class Resident(NamedTuple):
@@ -60,35 +65,44 @@ class Feed:
         rows = np.arange(len(corpus))
         self._whole = None
         if placement == "device":
-            self._whole = self._put(rows, corpus.read(rows), len(rows))
+            self._whole = self._put(rows, corpus.read(rows))
 
     def pieces(self, units: Units) -> Iterator[Piece]:
-        """The steps of `units` [S, T, U, L] in order, as one piece or as pieces of equal shape."""
+        """The steps of `units` [S, T, U, L] in order, as one piece or as pieces of equal shape.
+
+        Wait for the results of a piece before taking the next: one more is on the device already.
+        """
         if self._whole is not None:
-            rows, counted = jax.device_put(tuple(units), mesh_lib.by_batch(self._mesh))
-            yield Piece(self._whole, rows, rows, counted)
-            return
+            rows, counted = mesh_lib.put(tuple(units), mesh_lib.by_batch(self._mesh))
+            return iter([Piece(self._whole, rows, rows, counted)])
+        return read_ahead(self._stream(units))
+
+    def _stream(self, units: Units) -> Generator[Piece, None, None]:
         steps = self._steps_per_piece(units.rows)
         tables = [_steps(units, i, steps) for i in range(0, len(units), steps)]
         wanted = [np.unique(table.rows[table.rows >= 0]) for table in tables]
         size = max(1, *map(len, wanted))
-        for table, distinct, features in zip(
-            tables, wanted, self._corpus.stream(wanted), strict=True
-        ):
-            slots = np.searchsorted(distinct, table.rows)
-            slots = np.where(table.rows < 0, -1, slots).astype(np.int32)
-            placed = jax.device_put((slots, *table), mesh_lib.by_batch(self._mesh))
-            yield Piece(self._put(distinct, features, size), *placed)
+        # Pieces share one compiled program: rows that no slot asks for make them equally large.
+        filled = [np.pad(rows, (0, size - len(rows))) for rows in wanted]
+        for i, features in enumerate(self._corpus.stream(filled)):
+            slots = np.searchsorted(wanted[i], tables[i].rows)
+            slots = np.where(tables[i].rows < 0, -1, slots).astype(np.int32)
+            placed = mesh_lib.put((slots, *tables[i]), mesh_lib.by_batch(self._mesh))
+            yield Piece(self._put(filled[i], features), *placed)
 
     def _steps_per_piece(self, rows: np.ndarray) -> int:
-        """As many steps as half the budget holds (the other half is the piece in flight)."""
-        capacity = self._budget / 2 // self._corpus.row_bytes
-        if capacity >= len(self._corpus):
-            return len(rows)
-        return int(np.clip(capacity // rows[0].size, 1, len(rows)))
+        """What leaves the fewest empty steps at the end, and of that the nearest to `USUAL`.
 
-    def _put(self, rows: np.ndarray, features, size: int) -> Resident:
-        """Rows on the device, with empty ones up to `size`: pieces share one compiled program."""
+        At most what half the budget holds (the other half is the piece in flight).
+        """
+        capacity = self._budget / 2 // self._corpus.row_bytes
+        fitting = MOST if capacity >= len(self._corpus) else capacity // rows[0].size
+        most = int(np.clip(fitting, 1, min(MOST, len(rows))))
+        choices = range(min(FEWEST, most), most + 1)
+        return min(choices, key=lambda steps: (-len(rows) % steps, abs(steps - USUAL)))
+
+    def _put(self, rows: np.ndarray, features) -> Resident:
+        """Rows [R] on the device."""
         resident = Resident(
             features=features,
             lengths={name: lengths[rows] for name, lengths in self._corpus.lengths.items()},
@@ -96,10 +110,7 @@ class Feed:
             labels=self._corpus.labels[rows],
             speakers=None if self._corpus.speakers is None else self._corpus.speakers[rows],
         )
-        resident = jax.tree.map(
-            lambda x: np.pad(x, [(0, size - len(x))] + [(0, 0)] * (x.ndim - 1)), resident
-        )
-        return jax.device_put(resident, mesh_lib.replicated(self._mesh))
+        return mesh_lib.put(resident, mesh_lib.replicated(self._mesh))
 
 
 def _steps(units: Units, start: int, count: int) -> Units:

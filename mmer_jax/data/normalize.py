@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from mmer_jax import distributed
+from mmer_jax.data.ahead import read_ahead
 from mmer_jax.data.arrays import BadArray, read_npz
 from mmer_jax.data.corpus import Corpus, Modality
 from mmer_jax.errors import UserError
@@ -55,7 +56,7 @@ def fold_statistics(
         m.name: np.zeros((3, n_folds, m.dim)) for m in corpus.spec.modalities if m.name in chosen
     }
     if sums:
-        for rows, features in zip(chunks, corpus.stream(chunks), strict=True):
+        for rows, features in zip(chunks, read_ahead(corpus.stream(chunks)), strict=True):
             for i, m in enumerate(corpus.spec.modalities):
                 if m.name in sums:
                     weight = member[:, rows] * corpus.present[rows, i]

@@ -1,25 +1,26 @@
-"""The tf.data pipeline: rows of a corpus read from TFRecords, in any order, padded and prefetched.
+"""The reading of records: rows of a corpus in any order, padded, by several threads.
 
 The order of rows is decided elsewhere (a pure function of seed and epoch), so that streaming from
 records trains on exactly the batches that a device-resident corpus does, and resuming at a step is
-just a later start of the same sequence. Records are found by their byte offsets; tf.data reads
-ahead, decodes and pads.
+just a later start of the same sequence. The first time a record is read it is checked and its
+features are found in it; from then on these are read from the file straight to their place in the
+padded array, one copy in all.
 """
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from mmer_jax.data import feature_dir
-from mmer_jax.data.builders import feature_records, frames
+from mmer_jax.data.builders import examples, feature_records, frames
 from mmer_jax.data.corpus import Corpus, Features, assemble
-from mmer_jax.errors import UserError
+from mmer_jax.data.rooms import Rooms
 
-PARALLEL_READS = 2
-PREFETCH = 2
+READERS = 4  # threads, each with its share of the rows of a batch
 
 
 def read_records(
@@ -56,70 +57,84 @@ class RecordSource:
         self._paths = [path for path, _ in records.shards]
         self._shard_of, self._offsets, self._sizes = frames.index(records.shards)
         self._checksums = records.checksums
-        self._verified = np.zeros(len(records.checksums), bool)  # each record once is enough
-        self._damage: UserError | None = None
+        self._steps = np.ones((len(self._offsets), len(records.modalities)), np.int64)
+        for m, modality in enumerate(records.modalities):
+            if modality.is_sequence:
+                self._steps[:, m] = records.lengths[modality.name]
+        # [N, M] where features begin in their shard; 0: the record has not been checked yet.
+        self._places = np.zeros(self._steps.shape, np.int64)
+        self._rooms = Rooms()
 
     def rows_of_process(self, index: int, count: int) -> np.ndarray:
         """Rows of every `count`-th shard, from shard `index` on."""
         return np.flatnonzero(self._shard_of % count == index)
 
     def stream(self, batches: Iterable[np.ndarray]) -> Iterator[Features]:
-        def parse(rows):
-            serialized = tf.numpy_function(self._read, [rows], tf.string)
-            return self._decode(serialized)
+        batches = list(batches)
+        # Memory is used again for the next batch. Of one alone, such as a resident corpus, none is
+        # to be expected.
+        rooms = self._rooms if len(batches) > 1 else Rooms()
+        with ThreadPoolExecutor(READERS, thread_name_prefix="read-records") as readers:
+            for rows in batches:
+                yield self._read(np.asarray(rows), rooms, readers)
 
-        dataset = (
-            tf.data.Dataset.from_generator(
-                lambda: (np.asarray(rows, np.int64) for rows in batches),
-                output_signature=tf.TensorSpec([None], tf.int64),
-            )
-            .map(parse, num_parallel_calls=PARALLEL_READS, deterministic=True)
-            .prefetch(PREFETCH)
+    def _read(self, rows: np.ndarray, rooms: Rooms, readers: ThreadPoolExecutor) -> Features:
+        features = rooms.arrays(
+            {
+                m.name: (
+                    (len(rows), *([m.max_steps] if m.is_sequence else []), m.dim),
+                    self._dtypes[m.name],
+                )
+                for m in self._modalities
+            }
         )
-        try:
-            yield from dataset.as_numpy_iterator()
-        except tf.errors.OpError as error:
-            if self._damage is not None:
-                raise self._damage from None
-            raise UserError(
-                f"TFRecords in {self._paths[0].parent} cannot be decoded ({error.message[:200]}). "
-                "Delete the folder and run again: the records are rebuilt."
-            ) from error
-
-    def _read(self, rows: np.ndarray) -> np.ndarray:
-        """The serialized records of rows [n], as an array of bytes objects."""
-        data = np.empty(len(rows), object)
-        shards = self._shard_of[rows]
-        for shard in np.unique(shards):
-            with self._paths[shard].open("rb") as file:
-                for position in np.flatnonzero(shards == shard):
-                    row = rows[position]
-                    file.seek(self._offsets[row])
-                    data[position] = file.read(self._sizes[row])
-                    if not self._verified[row]:
-                        if zlib.crc32(data[position]) != self._checksums[row]:
-                            what = f"in the record of row {row}"
-                            self._damage = frames.damaged(self._paths[shard], what)
-                            raise self._damage
-                        self._verified[row] = True
-        return data
-
-    def _decode(self, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-        names = [m.name for m in self._modalities]
-        parsed = tf.io.parse_example(
-            serialized, {name: tf.io.FixedLenFeature([], tf.string) for name in names}
-        )
-        features = {}
-        for m in self._modalities:
-            dtype = self._dtypes[m.name]
-            numbers = m.dim * max(1, m.max_steps)
-            # Zero-padding to the longest sequence happens here, in the decoding itself.
-            flat = tf.io.decode_raw(
-                parsed[m.name],
-                tf.int16 if dtype == np.float16 else tf.as_dtype(dtype),  # no kernel for halves
-                fixed_length=numbers * dtype.itemsize,
-            )
-            flat = tf.bitcast(flat, tf.as_dtype(dtype))
-            shape = (-1, m.max_steps, m.dim) if m.is_sequence else (-1, m.dim)
-            features[m.name] = tf.reshape(flat, shape)
+        in_file_order = np.argsort(rows, kind="stable")  # rows keep their order across the shards
+        shares = np.array_split(in_file_order, READERS)
+        for done in [readers.submit(self._read_share, features, rows, s) for s in shares]:
+            done.result()
         return features
+
+    def _read_share(self, features: Features, rows: np.ndarray, positions: np.ndarray) -> None:
+        """Read the rows at `positions` [n] of `rows` to the same positions of `features`."""
+        shards = self._shard_of[rows[positions]]
+        for shard in np.unique(shards):
+            path = self._paths[shard]
+            try:
+                with path.open("rb", buffering=0) as file:
+                    for position in positions[shards == shard].tolist():
+                        row = int(rows[position])
+                        if not self._places[row, 0]:
+                            self._check(file, path, row)
+                        self._fill(file, path, row, features, position)
+            except OSError as error:
+                missing = isinstance(error, FileNotFoundError)
+                raise frames.damaged(path, "missing" if missing else str(error)) from None
+
+    def _fill(self, file: FileIO, path: Path, row: int, features: Features, position: int) -> None:
+        """Read one row's features to their place; what is left of a sequence becomes zeros."""
+        for m, modality in enumerate(self._modalities):
+            target = features[modality.name][position]
+            if modality.is_sequence:
+                target[self._steps[row, m] :] = 0
+                target = target[: self._steps[row, m]]
+            file.seek(self._places[row, m])
+            if file.readinto(target) != target.nbytes:
+                raise frames.damaged(path, f"truncated in the record of row {row}")
+
+    def _check(self, file: FileIO, path: Path, row: int) -> None:
+        """Hold a record against its checksum, and find its features in it."""
+        file.seek(self._offsets[row])
+        record = file.read(self._sizes[row])
+        if zlib.crc32(record) != self._checksums[row]:
+            raise frames.damaged(path, f"in the record of row {row}")
+        try:
+            found = examples.locate(record)
+        except ValueError as error:
+            raise frames.damaged(path, f"{error} in the record of row {row}") from None
+        for m, modality in reversed(list(enumerate(self._modalities))):  # the first says: checked
+            start, size = found.get(modality.name, (0, -1))
+            expected = self._steps[row, m] * modality.dim * self._dtypes[modality.name].itemsize
+            if size != expected:
+                what = f"'{modality.name}' of row {row} has {max(size, 0)} bytes, not {expected}"
+                raise frames.damaged(path, what)
+            self._places[row, m] = self._offsets[row] + start

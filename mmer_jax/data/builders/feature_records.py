@@ -30,6 +30,9 @@ from mmer_jax.errors import UserError, is_disk_full
 from mmer_jax.records import one_at_a_time
 
 SHARD_BYTES = 64 * 2**20
+# TFDS sorts records by their keys, in a thousand parts of all keys that there may be. Keys that are
+# spread over these keep the order of the rows, and no more than a part lies in memory at a time.
+KEYS = 2**128
 MIN_SHARDS = 8  # so that the processes of a small cluster each have some to read
 
 tf.config.set_visible_devices([], "GPU")  # the accelerator belongs to JAX
@@ -61,14 +64,16 @@ class FeatureRecords(tfds.core.GeneratorBasedBuilder):
         return {"corpus": self._generate_examples()}
 
     def _generate_examples(self):
+        ends = {
+            name: np.arange(1, len(m) + 1) if m.lengths is None else np.cumsum(m.lengths)
+            for name, m in self._raw.items()
+        }
         for row, utt_id in enumerate(self._ids):
             example = {"row": row, "utt_id": str(utt_id)}
             for name, modality in self._raw.items():
-                start, length = row, 1
-                if modality.lengths is not None:
-                    start, length = int(modality.starts[row]), int(modality.lengths[row])
-                example[name] = modality.features[start : start + length]
-            yield row, example
+                start = 0 if row == 0 else ends[name][row - 1]
+                example[name] = modality.features[start : ends[name][row]]
+            yield row * (KEYS // len(self._ids)), example
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +135,7 @@ def _renewed(
     records_dir: Path, prefix: str, stamp: list | None, root: Path, modalities: tuple[str, ...]
 ) -> RecordSet:
     """Records of the directory's content, built where no earlier ones hold it."""
-    columns, raw = feature_dir.read_raw(root, modalities)
+    columns, raw = feature_dir.read_raw(root, modalities, in_memory=False)
     fingerprint = feature_dir.fingerprint(columns, raw)
     folder = records_dir / f"{prefix}{fingerprint[:10]}"
     source = _read_source(folder)
@@ -138,6 +143,8 @@ def _renewed(
     try:
         if source is None:
             source = _build(folder, columns, raw, fingerprint)
+            if _stamp(root, modalities) != stamp:
+                raise UserError(f"{root} has changed while its records were built; run again")
         source = {**source, "stamp": stamp}
         _write_source(folder, source)
     except OSError as error:
