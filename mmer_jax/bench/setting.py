@@ -50,23 +50,34 @@ class Student:
       corpus: of the sizes above.
       n_trials: on the trial axis.
       training: patterns in a step, as of `Programs`.
+      batch: utterances in a step.
+      data, devices: as of `make_mesh`.
     """
 
-    def __init__(self, corpus: Corpus, n_trials: int, *, training: str = "all"):
+    def __init__(
+        self,
+        corpus: Corpus,
+        n_trials: int,
+        *,
+        training: str = "all",
+        batch: int = BATCH,
+        data: int = 0,
+        devices: int = 0,
+    ):
         teacher, student = make_stages(original_config(), corpus.spec)
-        self.mesh = mesh = mesh_lib.make_mesh(n_trials, BATCH)
+        self.mesh = mesh = mesh_lib.make_mesh(n_trials, batch, data, devices)
         n_trials = mesh_lib.padded_count(n_trials, mesh)  # as the engine does
         self.feed = Feed(corpus, mesh, placement="device", memory_budget=0)
-        data = _trial_data(corpus, student.hyper, n_trials)
-        earlier = {"utt_shared": Programs(teacher, corpus.spec, mesh).init(data.key, {}).params}
+        given = _trial_data(corpus, student.hyper, n_trials)
+        earlier = {"utt_shared": Programs(teacher, corpus.spec, mesh).init(given.key, {}).params}
         self.programs = Programs(student, corpus.spec, mesh, training=training)
-        everything = stack_tables([fill_up(units_of(np.arange(len(corpus))), BATCH)] * n_trials)
+        everything = stack_tables([fill_up(units_of(np.arange(len(corpus))), batch)] * n_trials)
         trained = np.ones((n_trials, len(corpus)), bool)
-        self.data = self.programs.prepare(earlier, data, self.feed, everything, trained)
-        self.state = self.programs.init(data.key, earlier)
-        rows = np.arange(STEPS * BATCH) % len(corpus)
-        self.units = stack_tables([fill_up(units_of(rows), BATCH)] * n_trials)
-        self.nothing = empty(1, n_trials, BATCH, 1)
+        self.data = self.programs.prepare(earlier, given, self.feed, everything, trained)
+        self.state = self.programs.init(given.key, earlier)
+        rows = np.arange(STEPS * batch) % len(corpus)
+        self.units = stack_tables([fill_up(units_of(rows), batch)] * n_trials)
+        self.nothing = empty(1, n_trials, batch, 1)
 
     def epoch(self, feed: Feed | None = None, units: Units | None = None) -> float:
         """Seconds of STEPS training steps of every trial; the first call compiles.

@@ -1,15 +1,22 @@
 """Each process of a run reads the rows of its own shards; the mesh carries them to the others."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Num
 
 from mmer_jax import mesh as mesh_lib
 from mmer_jax.data.corpus import Corpus, Features
+
+
+class Blocks(NamedTuple):
+    """Features that lie where they were read, and where each row is among them."""
+
+    features: dict[str, Num[Array, "D·block ..."]]
+    source: np.ndarray  # [R]
 
 
 class Exchange:
@@ -29,7 +36,9 @@ class Exchange:
             self._owner[rows] = process
         # The rows of a process are divided among its devices, in turn.
         self._blocks = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
-        self._spread = jax.jit(_spread, out_shardings=mesh_lib.replicated(mesh))
+        self._spread = jax.jit(
+            lambda blocks, source: blocks[source], out_shardings=mesh_lib.replicated(mesh)
+        )
 
     def mine(self, rows: np.ndarray) -> np.ndarray:
         """Those of `rows` that this process reads."""
@@ -39,28 +48,26 @@ class Exchange:
         """Rows of a device, at most, where each of `tables` is exchanged: one shape for all."""
         return max(len(part) for rows in tables for part in self._parts(rows))
 
-    def everywhere(
-        self, rows: np.ndarray, features: Features, block: int, size: int
-    ) -> dict[str, Num[Array, "size ..."]]:
-        """Features of `rows` on every device, zeros from there up to `size`.
+    def lay_out(self, rows: np.ndarray, features: Features, block: int) -> Blocks:
+        """What this process has read, on its devices; speaks to no other process.
 
         Args:
-          rows: the same in every process.
+          rows: [R], the same in every process.
           features: of `mine(rows)`.
           block: as of `block`, for these rows or more.
         """
-        parts = self._parts(rows)
-        place = np.zeros(len(self._owner), np.int32)
+        parts, mine = self._parts(rows), self.mine(rows)
+        source = np.zeros(len(self._owner), np.int32)  # of a row: its place in the blocks
         for device, part in enumerate(parts):
-            place[part] = device * block + np.arange(len(part))
-        source = np.zeros(size, np.int32)
-        source[: len(rows)] = place[rows]
-        at = np.zeros(len(self._owner), np.int32)  # in `features`
-        at[self.mine(rows)] = np.arange(len(self.mine(rows)))
-        return {
-            name: self._spread(self._laid_out(x, parts, at, block), source, len(rows))
-            for name, x in features.items()
-        }
+            source[part] = device * block + np.arange(len(part))
+        at = np.zeros(len(self._owner), np.int32)  # of a row: its place in `features`
+        at[mine] = np.arange(len(mine))
+        blocks = {name: self._laid_out(x, parts, at, block) for name, x in features.items()}
+        return Blocks(blocks, source[rows])
+
+    def everywhere(self, blocks: Blocks) -> dict[str, Num[Array, "R ..."]]:
+        """The rows on every device. All processes must come here in the same order."""
+        return {name: self._spread(x, blocks.source) for name, x in blocks.features.items()}
 
     def _parts(self, rows: np.ndarray) -> list[np.ndarray]:
         """The rows of each device of the mesh."""
@@ -81,9 +88,3 @@ class Exchange:
 
         shape = (len(self._devices) * block, *x.shape[1:])
         return jax.make_array_from_callback(shape, self._blocks, of_device)
-
-
-def _spread(blocks, source, count):
-    taken = blocks[source]
-    real = (jnp.arange(len(source)) < count).reshape(-1, *[1] * (taken.ndim - 1))
-    return jnp.where(real, taken, jnp.zeros_like(taken))

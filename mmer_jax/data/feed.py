@@ -6,9 +6,10 @@ when streaming, a piece holds the distinct rows of the next few steps. While a p
 a thread reads the next one and puts it on the device.
 """
 
-from collections.abc import Generator, Iterator
-from typing import NamedTuple
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Num
@@ -16,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, Num
 from mmer_jax import mesh as mesh_lib
 from mmer_jax.data.ahead import read_ahead
 from mmer_jax.data.corpus import Corpus
+from mmer_jax.data.exchange import Exchange
 from mmer_jax.data.units import Units, empty
 
 # Steps of a piece. More of them share what a call of the program costs; fewer are still in the
@@ -62,10 +64,13 @@ class Feed:
             fits = len(corpus) * corpus.row_bytes <= memory_budget
             placement = "device" if fits else "stream"
         self.placement = placement
+        # Processes read their own shards; one process alone reads all it needs by itself.
+        self._exchange = Exchange(corpus, mesh) if jax.process_count() > 1 else None
         rows = np.arange(len(corpus))
         self._whole = None
         if placement == "device":
-            self._whole = self._put(rows, corpus.read(rows))
+            (features,) = self._features([rows])
+            self._whole = self._resident(rows, self._arrived(features))
 
     def pieces(self, units: Units) -> Iterator[Piece]:
         """The steps of `units` [S, T, U, L] in order, as one piece or as pieces of equal shape.
@@ -74,21 +79,35 @@ class Feed:
         """
         if self._whole is not None:
             rows, counted = mesh_lib.put(tuple(units), mesh_lib.by_batch(self._mesh))
-            return iter([Piece(self._whole, rows, rows, counted)])
-        return read_ahead(self._stream(units))
-
-    def _stream(self, units: Units) -> Generator[Piece, None, None]:
+            yield Piece(self._whole, rows, rows, counted)
+            return
         steps = self._steps_per_piece(units.rows)
         tables = [_steps(units, i, steps) for i in range(0, len(units), steps)]
         wanted = [np.unique(table.rows[table.rows >= 0]) for table in tables]
         size = max(1, *map(len, wanted))
         # Pieces share one compiled program: rows that no slot asks for make them equally large.
         filled = [np.pad(rows, (0, size - len(rows))) for rows in wanted]
-        for i, features in enumerate(self._corpus.stream(filled)):
-            slots = np.searchsorted(wanted[i], tables[i].rows)
-            slots = np.where(tables[i].rows < 0, -1, slots).astype(np.int32)
-            placed = mesh_lib.put((slots, *tables[i]), mesh_lib.by_batch(self._mesh))
-            yield Piece(self._put(filled[i], features), *placed)
+        coming = read_ahead(self._features(filled))
+        for table, distinct, rows, features in zip(tables, wanted, filled, coming, strict=True):
+            slots = np.searchsorted(distinct, table.rows)
+            slots = np.where(table.rows < 0, -1, slots).astype(np.int32)
+            placed = mesh_lib.put((slots, *table), mesh_lib.by_batch(self._mesh))
+            yield Piece(self._resident(rows, self._arrived(features)), *placed)
+
+    def _features(self, tables: Sequence[np.ndarray]) -> Generator[Any, None, None]:
+        """Features of each of `tables`, rows [R], on the devices, or on their way (`_arrived`)."""
+        exchange = self._exchange
+        if exchange is None:
+            for features in self._corpus.stream(tables):
+                yield mesh_lib.put(features, mesh_lib.replicated(self._mesh))
+            return
+        block, mine = exchange.block(tables), [exchange.mine(rows) for rows in tables]
+        for rows, features in zip(tables, self._corpus.stream(mine), strict=True):
+            yield exchange.lay_out(rows, features, block)
+
+    def _arrived(self, features) -> dict[str, Array]:
+        """Not by the thread that reads ahead: processes must exchange in one order."""
+        return features if self._exchange is None else self._exchange.everywhere(features)
 
     def _steps_per_piece(self, rows: np.ndarray) -> int:
         """What leaves the fewest empty steps at the end, and of that the nearest to `USUAL`.
@@ -101,16 +120,17 @@ class Feed:
         choices = range(min(FEWEST, most), most + 1)
         return min(choices, key=lambda steps: (-len(rows) % steps, abs(steps - USUAL)))
 
-    def _put(self, rows: np.ndarray, features) -> Resident:
-        """Rows [R] on the device."""
+    def _resident(self, rows: np.ndarray, features: dict[str, Array]) -> Resident:
+        """Rows [R] whose features are on the device."""
         resident = Resident(
-            features=features,
+            features={},
             lengths={name: lengths[rows] for name, lengths in self._corpus.lengths.items()},
             present=self._corpus.present[rows],
             labels=self._corpus.labels[rows],
             speakers=None if self._corpus.speakers is None else self._corpus.speakers[rows],
         )
-        return mesh_lib.put(resident, mesh_lib.replicated(self._mesh))
+        placed = mesh_lib.put(resident, mesh_lib.replicated(self._mesh))
+        return placed._replace(features=features)
 
 
 def _steps(units: Units, start: int, count: int) -> Units:
