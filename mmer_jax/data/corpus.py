@@ -202,7 +202,9 @@ class Corpus:
             for m, name in enumerate(self.spec.names):
                 absent = ~self.present[rows, m]
                 if absent.any():
-                    features[name][absent] = 0
+                    features[name] = np.where(
+                        absent.reshape(-1, *[1] * (features[name].ndim - 1)), 0, features[name]
+                    ).astype(features[name].dtype)
             yield features
 
     def read(self, rows: np.ndarray) -> Features:

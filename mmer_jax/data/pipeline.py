@@ -1,10 +1,10 @@
-"""The reading of records: rows of a corpus in any order, padded, by several threads.
+"""The tf.data pipeline: rows of a corpus read from TFRecords, in any order, padded and prefetched.
 
 The order of rows is decided elsewhere (a pure function of seed and epoch), so that streaming from
 records trains on exactly the batches that a device-resident corpus does, and resuming at a step is
 just a later start of the same sequence. The first time a record is read it is checked and its
 features are found in it; from then on these are read from the file straight to their place in the
-padded array, one copy in all.
+padded array, one copy in all, by several threads. tf.data carries these arrays without a copy.
 """
 
 import zlib
@@ -14,11 +14,13 @@ from io import FileIO
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
 from mmer_jax.data import feature_dir
 from mmer_jax.data.builders import examples, feature_records, frames
 from mmer_jax.data.corpus import Corpus, Features, assemble
 from mmer_jax.data.rooms import Rooms
+from mmer_jax.errors import UserError
 
 READERS = 4  # threads, each with its share of the rows of a batch
 
@@ -70,13 +72,32 @@ class RecordSource:
         return np.flatnonzero(self._shard_of % count == index)
 
     def stream(self, batches: Iterable[np.ndarray]) -> Iterator[Features]:
-        batches = list(batches)
+        batches = [np.asarray(rows, np.int64) for rows in batches]
         # Memory is used again for the next batch. Of one alone, such as a resident corpus, none is
         # to be expected.
         rooms = self._rooms if len(batches) > 1 else Rooms()
         with ThreadPoolExecutor(READERS, thread_name_prefix="read-records") as readers:
-            for rows in batches:
-                yield self._read(np.asarray(rows), rooms, readers)
+            damage: list[UserError] = []
+
+            def read(number: int) -> list[np.ndarray]:
+                try:
+                    return list(self._read(batches[number], rooms, readers).values())
+                except UserError as error:  # of which tf.data would tell the words alone
+                    damage.append(error)
+                    raise
+
+            names = [m.name for m in self._modalities]
+            dtypes = [self._dtypes[name] for name in names]
+            dataset = tf.data.Dataset.range(len(batches)).map(
+                lambda number: tf.numpy_function(read, [number], dtypes)
+            )
+            try:
+                for arrays in dataset.with_options(_options()).as_numpy_iterator():
+                    yield dict(zip(names, arrays, strict=True))
+            except tf.errors.OpError:
+                if damage:
+                    raise damage[0] from None
+                raise
 
     def _read(self, rows: np.ndarray, rooms: Rooms, readers: ThreadPoolExecutor) -> Features:
         features = rooms.arrays(
@@ -138,3 +159,11 @@ class RecordSource:
                 what = f"'{modality.name}' of row {row} has {max(size, 0)} bytes, not {expected}"
                 raise frames.damaged(path, what)
             self._places[row, m] = self._offsets[row] + start
+
+
+def _options() -> tf.data.Options:
+    """Without the tuner, which may sleep for seconds at the end of a dataset."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.threading.private_threadpool_size = 1
+    return options
