@@ -20,9 +20,10 @@ from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.exchange import Exchange
 from mmer_jax.data.units import Units, empty
 
-# Steps of a piece. More of them share what a call of the program costs; fewer are still in the
-# processor's cache when they are trained on, and the reading of an epoch's first is waited for.
-FEWEST, USUAL, MOST = 5, 8, 20
+# Steps of a piece: there are two pieces at least, since the first is waited for and the others are
+# not. A call of the program costs what it takes to get memory for its temporaries.
+FEWEST, MOST = 5, 20
+CALL = 0.5  # in steps, at the original sizes on a CPU
 
 
 class Resident(NamedTuple):
@@ -110,15 +111,15 @@ class Feed:
         return features if self._exchange is None else self._exchange.everywhere(features)
 
     def _steps_per_piece(self, rows: np.ndarray) -> int:
-        """What leaves the fewest empty steps at the end, and of that the nearest to `USUAL`.
+        """What takes the least time, steps without utterances at the end included.
 
         At most what half the budget holds (the other half is the piece in flight).
         """
         capacity = self._budget / 2 // self._corpus.row_bytes
         fitting = MOST if capacity >= len(self._corpus) else capacity // rows[0].size
-        most = int(np.clip(fitting, 1, min(MOST, len(rows))))
+        most = int(np.clip(fitting, 1, min(MOST, -(-len(rows) // 2))))
         choices = range(min(FEWEST, most), most + 1)
-        return min(choices, key=lambda steps: (-len(rows) % steps, abs(steps - USUAL)))
+        return min(choices, key=lambda steps: -(-len(rows) // steps) * (steps + CALL))
 
     def _resident(self, rows: np.ndarray, features: dict[str, Array]) -> Resident:
         """Rows [R] whose features are on the device."""
