@@ -173,11 +173,11 @@ def test_pieces_leave_few_steps_empty(corpus, steps, expected):
 def test_a_program_is_asked_again_only_when_it_has_answered(corpus, monkeypatch):
     """At most the piece in use, the next one and the one that is being read are in memory."""
     made = []
-    put = feed.Feed._put
-    monkeypatch.setattr(feed.Feed, "_put", lambda *args: made.append(1) or put(*args))
+    put = feed.mesh_lib.put
+    monkeypatch.setattr(feed.mesh_lib, "put", lambda *args: made.append(args[0]) or put(*args))
     streamed = Feed(corpus, make_mesh(1, 4, n_devices=1), placement="stream", memory_budget=2e3)
     for taken, _ in enumerate(streamed.pieces(tables(corpus, "utterance", 0)), start=1):
-        assert len(made) <= taken + 1
+        assert sum(isinstance(x, dict) for x in made) <= taken + 1  # features of a piece
 
 
 def test_records_beyond_the_memory_of_their_builder_are_the_same(root, monkeypatch):
