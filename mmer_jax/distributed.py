@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
@@ -26,6 +26,7 @@ class KnownToAll(UserError):
     """What every process of the run raises at the same place: one of them says it."""
 
 
+T = TypeVar("T")
 FOREVER_MS = 7 * 24 * 3600 * 1000
 HEARTBEAT_SECONDS = 60  # a process that is silent for so long has died
 LOOK_SECONDS = 0.5  # how often a process asks whether the others still go on
@@ -129,6 +130,16 @@ def on_first(action: Callable[[], Any]) -> Any:
     if "error" in told:
         raise KnownToAll(told["error"])
     return told["value"]
+
+
+def first_then_others(action: Callable[[], T]) -> T:
+    """What `action` returns in this process: in the first one first, then in the others."""
+    found = action() if is_first() else None
+    wait_for_all()
+    if not is_first():
+        found = action()
+    wait_for_all()
+    return found  # type: ignore[return-value]
 
 
 def agree(values: Sequence[int]) -> list[int]:

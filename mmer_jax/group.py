@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmer_jax import distributed, divergence, recall
+from mmer_jax import distributed, divergence, mirror, recall
 from mmer_jax import mesh as mesh_lib
 from mmer_jax.checkpoint import GroupCheckpoints
 from mmer_jax.divergence import NOT_FINITE, Divergence
@@ -79,6 +79,7 @@ class GroupTraining:
         self.checkpoints.save_final(
             trained.params, trained.validation_score, trained.best_epoch, self.diverged
         )
+        distributed.on_first(lambda: mirror.publish(self.workdir))
 
     def _train(self, reporter: Reporter, stop: StopRequest) -> Trained:
         done = self._go_on(reporter)
@@ -199,6 +200,7 @@ class GroupTraining:
             tree = {"state": state, "earlier": earlier}
             with stop.undisturbed():
                 self.checkpoints.save(epochs_done, tree, self.diverged)
+                distributed.on_first(lambda: mirror.publish(self.workdir))
             self.saved_at = time.monotonic()
         if number:
             raise Interrupted(number)

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mmer_jax import mirror
 from mmer_jax.checkpoint import Finished, load_final, usable_trials
 from mmer_jax.errors import UserError, shorten
 from mmer_jax.methods.stage import Params
@@ -40,7 +41,7 @@ def initial_params(
     """
     if not source:
         return {}
-    workdir = Path(source).expanduser()
+    workdir = mirror.folder(source)
     done = usable_trials(workdir)
     if not done:
         raise UserError(

@@ -15,7 +15,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 from rich.console import Console
 
-from mmer_jax import cli, distributed
+from mmer_jax import cli, distributed, mirror
 from mmer_jax.ablation import run_each
 from mmer_jax.errors import UserError, is_disk_full
 from mmer_jax.interrupt import Interrupted
@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
         )
         distributed.follow_others()
         points = load_sweep(Path(SWEEP.value), CONFIG.value) if SWEEP.value else None
-        workdir = Path(WORKDIR.value).expanduser()
+        workdir = distributed.first_then_others(lambda: mirror.folder(WORKDIR.value))
         worker = int(WORKER.value) if WORKER.value else None
         if points and EACH.value:
             run_each(points, workdir, console, worker=worker)

@@ -14,6 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from mmer_jax import mirror
 from mmer_jax.data.corpus import CorpusSpec, Modality, RawModality, Task
 from mmer_jax.data.in_memory import check, from_arrays
 from mmer_jax.data.missing import condition_name
@@ -338,4 +339,4 @@ def load(
     Raises:
       UserError: `workdir` holds no finished run, or not these folds or seeds.
     """
-    return Predictor(load_trained(Path(workdir).expanduser(), folds=folds, seeds=seeds))
+    return Predictor(load_trained(mirror.folder(str(workdir)), folds=folds, seeds=seeds))

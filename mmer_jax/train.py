@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from mmer_jax import distributed, report
+from mmer_jax import distributed, mirror, report
 from mmer_jax import workdir as workdir_lib
 from mmer_jax.checkpoint import Finished, begun_groups, final_entries, parse_finished
 from mmer_jax.claims import Claims
@@ -79,9 +79,7 @@ def run(
     with contextlib.ExitStack() as held:
         held.enter_context(workdir_lib.locked(workdir, shared=worker is not None))
         # The first process builds the records, if that is to be done; the others find them.
-        corpus = load_corpus(config) if distributed.is_first() else None
-        distributed.wait_for_all()
-        corpus = corpus or load_corpus(config)
+        corpus = distributed.first_then_others(lambda: load_corpus(config))
         if any(point.config.model.get("history", 0) for point in points):
             corpus = with_speakers(corpus, config.data.dialogues)
         folds = make_folds(
@@ -115,6 +113,7 @@ def run(
             say(about)
             if not train_share(experiment, groups, workdir, console, claims):
                 return []
+        distributed.first_then_others(lambda: _share(workdir))
         done = _finished(workdir)
         chosen = _choose(points, trials, done)
         distributed.on_first(lambda: _write_sweep(workdir / "sweep.csv", trials, done, chosen))
@@ -130,6 +129,7 @@ def run(
         path = distributed.on_first(
             lambda: str(report.write_report(workdir / "report", [workdir], facts=facts, own=True))
         )
+        distributed.on_first(lambda: mirror.publish(workdir))
     console.print(report.terminal_table(results))
     for name, place in (
         ("report", path),
@@ -170,6 +170,11 @@ def _train(
             reporter.of_group(number + 1, len(pending))
             training = GroupTraining(experiment, group, workdir, log, drop_diverged=drop)
             training.run(reporter, stop)
+
+
+def _share(workdir: Path) -> None:
+    """Of a workdir in a bucket: what the first process has trained comes to the others."""
+    mirror.publish(workdir) if distributed.is_first() else mirror.renew(workdir)
 
 
 def _finished(workdir: Path) -> dict[str, Finished]:

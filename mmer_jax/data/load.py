@@ -1,5 +1,6 @@
 """The corpus that a configuration asks for, from TFRecords, a feature directory or made up."""
 
+from mmer_jax import mirror
 from mmer_jax.config import label_columns
 from mmer_jax.data import feature_dir, synthetic
 from mmer_jax.data.corpus import Corpus
@@ -25,8 +26,10 @@ def load_corpus(config) -> Corpus:
         "classes": tuple(data.classes),
         "nonfinite": data.nonfinite,
     }
+    modalities = tuple(data.modalities)
+    root = mirror.features(data.root, modalities)
     if data.source == "directory":
-        return feature_dir.read_directory(data.root, tuple(data.modalities), **args)
+        return feature_dir.read_directory(root, modalities, **args)
     try:
         from mmer_jax.data import pipeline
     except ImportError as error:
@@ -34,4 +37,4 @@ def load_corpus(config) -> Corpus:
             f"data.source='records' needs TensorFlow ({error}); install it, or pass "
             "--config.data.source=directory to read the feature directory itself"
         ) from error
-    return pipeline.read_records(data.root, tuple(data.modalities), data.records_dir, **args)
+    return pipeline.read_records(root, modalities, data.records_dir, **args)

@@ -6,7 +6,7 @@ Merges the results of one or several runs into DIR/report.md, DIR/report.html an
 import sys
 from pathlib import Path
 
-from mmer_jax import cli
+from mmer_jax import cli, mirror
 from mmer_jax.report import write_report
 
 
@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
 
     def command() -> None:
-        workdirs = [Path(workdir).expanduser() for workdir in given.workdirs]
+        workdirs = [mirror.folder(workdir) for workdir in given.workdirs]
         path = write_report(Path(given.out).expanduser(), workdirs)
         for place in (path, path.with_suffix(".html"), path.with_name("figures")):
             print(f"report       {place}")
