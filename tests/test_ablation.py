@@ -48,3 +48,18 @@ def test_each_point_is_run_and_then_compared(tmp_path):
     ]
     report.write_report.assert_called_once_with(tmp_path / "all" / "report", folders)
     assert "run 2 of 2: blocks=1" in console.file.getvalue()
+
+
+def test_workers_compare_the_runs_once_all_are_scored(tmp_path):
+    points = points_of(tmp_path, "yield {}; yield {'model.blocks': 1}")
+    console = Console(file=io.StringIO(), width=200)
+    with mock.patch.object(ablation, "run") as run, mock.patch.object(ablation, "report") as report:
+        ablation.run_each(points, tmp_path / "all", console, worker=3)
+        assert [call.kwargs for call in run.call_args_list] == [{"worker": 3}] * 2
+        assert not report.write_report.called
+        assert "who ends last compares the runs" in console.file.getvalue()
+        for name in ("as_configured", "blocks=1"):
+            (tmp_path / "all" / name).mkdir(parents=True)
+            (tmp_path / "all" / name / "evaluated.json").touch()
+        ablation.run_each(points, tmp_path / "all", console, worker=3)
+    assert report.write_report.called
