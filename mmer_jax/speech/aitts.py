@@ -28,11 +28,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from mmer_jax.losses import weighted_mean
 from mmer_jax.speech.adversary import SpeakerAdversary
 from mmer_jax.speech.batch import SpeechBatch
+from mmer_jax.speech.blocks import mean_over
 from mmer_jax.speech.consistency import margin, mismatch, perturbed
-from mmer_jax.speech.fastspeech import FastSpeech, Prosody, Text, Voice, spoken_mean
+from mmer_jax.speech.fastspeech import FastSpeech, Prosody, Text, Voice
 from mmer_jax.speech.features import N_MELS
 from mmer_jax.speech.gop import duration_weights
 from mmer_jax.speech.intensity import IntensityScale
@@ -72,9 +72,9 @@ class AiTTS:
         zeros, ones = jnp.zeros((1, 4), jnp.int32), jnp.ones((1, 4), jnp.int32)
         text, frames = Text(ones, zeros), frames_of(ones, 8)
         voice = Voice(zeros[:, 0], zeros[:, 0], jnp.zeros((1, 4)))
-        params = self.network.init(
-            network_key, text, voice, frames, method=FastSpeech.everything
-        )["params"]
+        params = self.network.init(network_key, text, voice, frames, method=FastSpeech.everything)[
+            "params"
+        ]
         params |= {"scaling": {"mean": mel_mean, "std": mel_std}}
         if self.control == "adversarial":
             given = jnp.zeros((1, 4, self.hidden)), jnp.zeros(1)
@@ -104,7 +104,7 @@ class AiTTS:
         else:
             natural = apply("natural_intensity", encoded, text, batch.accent)
             error = jnp.square(natural - batch.intensity)
-            terms["intensity"] = jnp.where(batch.accent > 0, spoken_mean(error, text), 0.0)
+            terms["intensity"] = jnp.where(batch.accent > 0, mean_over(error, text.spoken), 0.0)
         return terms
 
     def consistency(self, params, batch: SpeechBatch, key: Array) -> Float[Array, " B"]:
@@ -126,7 +126,7 @@ class AiTTS:
         counted = text.spoken & (durations > 0)
         scale = self.judge.scale
         phones, whole = mismatch(margins, requested, counted, scale.low, scale.high)
-        return spoken_mean(phones, text) + whole
+        return mean_over(phones, counted) + whole
 
     def _margins(self, mel, phones, durations) -> Float[Array, "B P"]:
         """The recogniser's margins of a mel whose phones have these frames."""
@@ -149,20 +149,20 @@ class AiTTS:
             return jnp.zeros_like(intensity)
         if self.control == "phone":
             return jnp.where(text.spoken, intensity, 0.0)
-        return jnp.where(text.spoken, spoken_mean(intensity, text)[:, None], 0.0)
+        return jnp.where(text.spoken, mean_over(intensity, text.spoken)[:, None], 0.0)
 
     def _mel_error(self, params, mel, batch: SpeechBatch, frames: Frames) -> Float[Array, " B"]:
         scaling = jax.lax.stop_gradient(params["scaling"])
         target = (batch.mel - scaling["mean"][None, None]) / scaling["std"][None, None]
         error = jnp.mean(jnp.abs(mel - target), axis=-1)
-        return _mean_of(error, frames.valid)
+        return mean_over(error, frames.valid)
 
     def _adversary_error(self, params, accented, voice: Voice, text: Text) -> Float[Array, " B"]:
         given = {"params": params["adversary"]}
         logits = self.adversary.apply(given, accented, jnp.max(voice.control, axis=1))
         labels = jnp.broadcast_to(voice.speaker[:, None], text.phones.shape)
         entropy = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return _mean_of(entropy, text.spoken)
+        return mean_over(entropy, text.spoken)
 
     # ---- synthesis ------------------------------------------------------------------------------
 
@@ -209,10 +209,6 @@ def _prosody_errors(prosody: Prosody, batch: SpeechBatch, text: Text) -> dict[st
     log_durations = jnp.log(jnp.maximum(batch.durations, 1).astype(jnp.float32))
     targets = {"duration": log_durations, "pitch": batch.pitch, "energy": batch.energy}
     return {
-        name: _mean_of(jnp.square(predicted - target), text.valid)
+        name: mean_over(jnp.square(predicted - target), text.valid)
         for (name, target), predicted in zip(targets.items(), prosody, strict=True)
     }
-
-
-def _mean_of(values: Float[Array, "B T"], counted) -> Float[Array, " B"]:
-    return jax.vmap(weighted_mean)(values, counted)

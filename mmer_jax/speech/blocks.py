@@ -67,3 +67,9 @@ def sinusoids(steps: int, size: int) -> Float[Array, "T D"]:
     rates = 10_000.0 ** (-jnp.arange(0, size, 2) / size)
     angles = jnp.arange(steps)[:, None] * rates[None]
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+def mean_over(values: Float[Array, "B T"], counted: Bool[Array, "B T"]) -> Float[Array, " B"]:
+    """Mean over the steps that count; 0 where none does."""
+    total = jnp.sum(jnp.where(counted, values, 0.0), axis=1)
+    return total / jnp.maximum(jnp.sum(counted, axis=1), 1)

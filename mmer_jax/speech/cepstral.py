@@ -1,6 +1,5 @@
 """Mel-cepstral distortion: how far a synthesised spectrogram is from a recording, in decibels."""
 
-import librosa
 import numpy as np
 from jaxtyping import Float
 from scipy.fft import dct
@@ -24,6 +23,8 @@ def distortion(
 
     The mean along the cheapest path of (10 / ln 10) · √(2 Σ (c - c')²) (Kubichek 1993).
     """
+    import librosa  # takes seconds, and only this function needs it
+
     ours, theirs = cepstra(mel, order), cepstra(reference, order)
     total, path = librosa.sequence.dtw(ours.T, theirs.T, metric="euclidean")
     return float(10 / np.log(10) * np.sqrt(2) * total[-1, -1] / len(path))

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mmer_jax.speech.blocks import mean_over
 from mmer_jax.speech.phones import BLANK
 
 SLOPE = 0.1  # of the margin where the canonical phone is preferred
@@ -69,9 +70,7 @@ def mismatch(
     measured = jnp.where(requested >= 1, jnp.minimum(measured, 1.0), measured)
     error = jnp.where(counted, measured - requested, 0.0)
     of_phones = huber(error)
-    clipped = jnp.where(counted, jnp.clip(error, -1.0, 1.0), 0.0)
-    count = jnp.maximum(jnp.sum(counted, axis=1), 1)
-    return of_phones, huber(jnp.sum(clipped, axis=1) / count)
+    return of_phones, huber(mean_over(jnp.clip(error, -1.0, 1.0), counted))
 
 
 def huber(x: Float[Array, "..."], bend: float = 0.5) -> Float[Array, "..."]:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mmer_jax.nn.layers import Dropout, Linear
-from mmer_jax.speech.blocks import Convolution, FeedForwardTransformer, sinusoids
+from mmer_jax.speech.blocks import Convolution, FeedForwardTransformer, mean_over, sinusoids
 from mmer_jax.speech.length import Frames
 
 small = nn.initializers.normal(0.1)
@@ -95,27 +95,19 @@ class AccentStyle(nn.Module):
     vanishes: bool
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "B P D"], text: Text, voice: Voice
-    ) -> Float[Array, "B P D"]:
+    def __call__(self, x: Float[Array, "B P D"], text: Text, voice: Voice) -> Float[Array, "B P D"]:
         accent = nn.Embed(self.n_accents, self.size, embedding_init=small, name="accents")
         mine = jnp.broadcast_to(accent(voice.accent)[:, None], x.shape)
         hidden = Linear(2 * self.size, name="hidden")
         out = Linear(self.size, name="out")
 
         def style(control):
-            whole = jnp.broadcast_to(spoken_mean(control, text)[:, None], control.shape)
+            whole = jnp.broadcast_to(mean_over(control, text.spoken)[:, None], control.shape)
             numbers = jnp.stack([control, whole], axis=-1)
             return out(nn.relu(hidden(jnp.concatenate([x, mine, numbers], axis=-1))))
 
         change = style(voice.control)
         return change - style(jnp.zeros_like(voice.control)) if self.vanishes else change
-
-
-def spoken_mean(values: Float[Array, "B P"], text: Text) -> Float[Array, " B"]:
-    """Mean over an utterance's phones, silence left out; 0 where there are none."""
-    count = jnp.sum(text.spoken, axis=1)
-    return jnp.sum(jnp.where(text.spoken, values, 0.0), axis=1) / jnp.maximum(count, 1)
 
 
 class PhonePredictor(nn.Module):
@@ -229,9 +221,7 @@ class FastSpeech(nn.Module):
     ) -> Float[Array, "B P D"]:
         """The encoded phones with their accent, without the speaker."""
         with jax.named_scope("style"):
-            return jnp.where(
-                text.valid[..., None], encoded + self.style(encoded, text, voice), 0.0
-            )
+            return jnp.where(text.valid[..., None], encoded + self.style(encoded, text, voice), 0.0)
 
     def with_speaker(self, x: Float[Array, "B P D"], text: Text, speaker: Int[Array, " B"]):
         return jnp.where(text.valid[..., None], x + self.speaker(speaker)[:, None], 0.0)

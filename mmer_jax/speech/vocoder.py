@@ -13,7 +13,6 @@ is exported by
 from collections.abc import Callable
 from pathlib import Path
 
-import librosa
 import numpy as np
 from jaxtyping import Float
 
@@ -38,6 +37,7 @@ def griffin_lim(mel: Float[np.ndarray, "F M"], rounds: int = ROUNDS) -> Float[np
     Returns:
       (F - 1) · 256 samples at 16 kHz, at most 0.95 loud.
     """
+    librosa = _librosa()
     magnitudes = librosa.util.nnls(mel_basis(), np.exp(mel.T.astype(np.float32)))
     audio = librosa.griffinlim(
         magnitudes, n_iter=rounds, hop_length=HOP, win_length=WINDOW, n_fft=WINDOW, random_state=0
@@ -99,3 +99,11 @@ class OnnxVocoder:
 def load_vocoder(path: Path | None) -> Vocoder:
     """The user's network, or Griffin-Lim where there is none."""
     return griffin_lim if path is None else OnnxVocoder(path)
+
+
+def _librosa():
+    try:
+        import librosa
+    except ImportError:
+        raise UserError("Griffin-Lim needs librosa; pip install 'mmer_jax[speech]'") from None
+    return librosa

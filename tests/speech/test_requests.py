@@ -45,6 +45,8 @@ def test_what_is_no_intensity_is_refused(text):
 def test_lists_go_to_words_or_phones():
     words = np.array([-1, 0, 0, 1, 1, 1, -1])
     np.testing.assert_allclose(of_phones(parse("0.2,0.8"), words), [0, 0.2, 0.2, *[0.8] * 3, 0])
-    np.testing.assert_allclose(of_phones(parse("0,.1,.2,.3,.4"), words), [0, 0, 0.1, 0.2, 0.3, 0.4, 0])
+    np.testing.assert_allclose(
+        of_phones(parse("0,.1,.2,.3,.4"), words), [0, 0, 0.1, 0.2, 0.3, 0.4, 0]
+    )
     with pytest.raises(UserError, match="2 words of 5 phones; give one number, 2 or 5"):
         of_phones(parse("0.1,0.2,0.3"), words)
