@@ -42,9 +42,13 @@ def beam(log_posteriors: np.ndarray, n_frames: int, width: int = 8) -> list[int]
                     _add(found, (*prefix, symbol), 1, blank + log_p)
                 else:
                     _add(found, (*prefix, symbol), 1, both + log_p)
-        kept = sorted(found.items(), key=lambda item: -np.logaddexp(*item[1]))[:width]
+        kept = sorted(found.items(), key=lambda item: -_total(item[1]))[:width]
         prefixes = {prefix: (scores[0], scores[1]) for prefix, scores in kept}
-    return list(max(prefixes, key=lambda prefix: np.logaddexp(*prefixes[prefix])))
+    return list(max(prefixes.items(), key=lambda item: _total(item[1]))[0])
+
+
+def _total(scores: Sequence[float]) -> float:
+    return float(np.logaddexp(scores[0], scores[1]))
 
 
 def _add(found, prefix, kind: int, log_p: float) -> None:

@@ -110,8 +110,8 @@ def open_features(folder: Path, *, source: str, records_dir: Path) -> SpeechData
         return SpeechData(
             columns,
             MemorySource(raw),
-            raw["mel"].lengths.astype(np.int32),
-            raw["phones"].lengths.astype(np.int32),
+            np.asarray(raw["mel"].lengths, np.int32),
+            np.asarray(raw["phones"].lengths, np.int32),
             feature_dir.fingerprint(columns, raw),
         )
     if source != "records":

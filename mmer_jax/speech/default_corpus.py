@@ -142,7 +142,8 @@ def _grid(words, phones, counts, speech: espeak.Speech, seconds: float) -> TextG
     ]
     starts = [time for _, time in marks] + [seconds]
     sounds = iter([i for i, (name, _) in enumerate(marks) if not name.startswith("_")])
-    phone_tier, word_tier = [], []
+    phone_tier: list[Interval] = []
+    word_tier: list[Interval] = []
     for word, names, numbers in zip(words, phones, counts, strict=True):
         first = len(phone_tier)
         for name, number in zip(names, numbers, strict=True):

@@ -88,7 +88,9 @@ class Recogniser:
         self, mel: Float[Array, "B F M"], n_frames: Int[Array, " B"]
     ) -> Float[Array, "B G S"]:
         """Log posteriors; pure, for use inside `jit` and under `grad`."""
-        return self.network.apply({"params": self.params}, mel, n_frames)
+        posteriors = self.network.apply({"params": self.params}, mel, n_frames)
+        assert isinstance(posteriors, jax.Array)
+        return posteriors
 
 
 def load_recogniser(workdir: str | Path, seed: int = 0) -> Recogniser:

@@ -41,7 +41,7 @@ class RecogniserTask:
                     f"the corpus has no L1 utterance (empty accent) in split '{split}'; the "
                     "recogniser is trained on L1 alone"
                 )
-        self.facts = {"corpus": self.data.fingerprint}
+        self.facts: dict[str, object] = {"corpus": self.data.fingerprint}
         self._network = make_network(config.model)
 
     def init(self, rng: Array):

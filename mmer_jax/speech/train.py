@@ -1,6 +1,7 @@
-"""python -m mmer_jax.speech.train --config=configs/l1_recogniser.py --workdir=DIR [--config.x=y ...]
+"""python -m mmer_jax.speech.train --config=configs/l1_recogniser.py --workdir=DIR
 
-Trains a model of the speech part. The same command on the same workdir goes on where it stopped.
+Trains a model of the speech part; --config.section.key=value overrides a setting. The same command
+on the same workdir goes on where it stopped.
 """
 
 from absl import app
