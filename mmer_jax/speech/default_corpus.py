@@ -148,8 +148,12 @@ def _grid(words, phones, counts, speech: espeak.Speech, seconds: float) -> TextG
         first = len(phone_tier)
         for name, number in zip(names, numbers, strict=True):
             places = [next(sounds) for _ in range(number)]
-            interval = Interval(starts[places[0]], starts[places[-1] + 1], without_stress(name))
-            phone_tier.append(interval)
+            start, end = starts[places[0]], starts[places[-1] + 1]
+            if start == end:  # R or L that its vowel has taken in gets the second half of it
+                before = phone_tier.pop()
+                start = (before.start + before.end) / 2
+                phone_tier.append(before._replace(end=start))
+            phone_tier.append(Interval(start, end, without_stress(name)))
         word_tier.append(Interval(phone_tier[first].start, phone_tier[-1].end, word))
     return TextGrid(seconds, {"words": tuple(word_tier), "phones": tuple(phone_tier)})
 

@@ -32,6 +32,7 @@ from mmer_jax.speech.labels import Labels, read_labels
 MODALITIES = ("mel", "prosody", "phones")
 PHONE_COLUMNS = ("phone", "word", "duration")
 STRIDE = 2  # feature frames to one of the recogniser's; a phone needs one of them
+SHOWN = 5  # faults; all of them are in faults.csv
 _VERSION = "1"  # of what is extracted
 
 
@@ -72,8 +73,10 @@ def extract_features(corpus: SpeechCorpus, cache: Path, say: Callable[[str], Non
     if (folder / "utterances.csv").exists():
         return folder
     found, faults = _extract_all(corpus)
-    for utt_id, fault in faults.items():
+    for utt_id, fault in list(faults.items())[:SHOWN]:
         say(f"left out: {utt_id}: {fault}")
+    if len(faults) > SHOWN:
+        say(f"left out: {len(faults) - SHOWN} more; all are in {folder / 'faults.csv'}")
     if not found:
         raise UserError(f"{corpus.root}: all {len(faults)} utterances are faulty, see above")
     folder.parent.mkdir(parents=True, exist_ok=True)

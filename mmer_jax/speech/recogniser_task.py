@@ -32,7 +32,8 @@ class RecogniserTask:
     def __init__(self, config, workdir: Path, console: Console):
         self._config = config
         self.settings = config.stages[STAGE]
-        self.data = corpora.open_data(corpora.features_of(config, console), config)
+        self._folder = corpora.features_of(config, console)
+        self.data = corpora.open_data(self._folder, config)
         self.train_rows = self.data.rows("train", accent="")
         self.dev_rows = self.data.rows("dev", accent="")
         for split, rows in (("train", self.train_rows), ("dev", self.dev_rows)):
@@ -76,7 +77,7 @@ class RecogniserTask:
     def finish(self, workdir: Path, params, console: Console) -> None:
         from mmer_jax.speech.recogniser_report import write_report
 
-        write_report(workdir, self._config, self.data, console)
+        write_report(workdir, self._config, self.data, self._folder, console)
 
 
 def masked(
