@@ -6,6 +6,7 @@ The same command on the same workdir goes on where it stopped.
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -44,16 +45,24 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 def main(argv: list[str]) -> None:
     del argv
+    guarded(_run)
+
+
+def _run(workdir: Path, console: Console) -> None:
+    points = load_sweep(Path(SWEEP.value), CONFIG.value) if SWEEP.value else None
+    if points and EACH.value:
+        run_each(points, workdir, console)
+    else:
+        run(CONFIG.value, workdir, console, points)
+
+
+def guarded(command: Callable[[Path, Console], object]) -> None:
+    """Run a training command on --workdir; what it raises becomes a message and an exit status."""
     console = Console(width=None if sys.stdout.isatty() else 120)
     logging.set_verbosity(logging.FATAL)  # the libraries' notices are not for our users
     cli.use_compilation_cache(CACHE.value)
     try:
-        points = load_sweep(Path(SWEEP.value), CONFIG.value) if SWEEP.value else None
-        workdir = Path(WORKDIR.value).expanduser()
-        if points and EACH.value:
-            run_each(points, workdir, console)
-        else:
-            run(CONFIG.value, workdir, console, points)
+        command(Path(WORKDIR.value).expanduser(), console)
     except Interrupted as stopped:
         console.print(f"{stopped}: checkpoint written; run the same command again to go on")
         sys.exit(stopped.exit_code)

@@ -18,6 +18,7 @@ _UTF8, _PHONEMES_IN_BRACKETS = 1, 0x100
 _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4  # espeak_PARAMETER
 _EVENT_END, _EVENT_PHONEME = 0, 7
 QUIET = 50  # of 100: at full volume some voices clip
+_LINKS = ("r-", ";", "@-")  # put between phonemes without being told; they end the one before
 
 
 class _EventId(ctypes.Union):
@@ -135,6 +136,7 @@ def speak(words: list[list[str]], voice: Voice) -> Speech:
     espeak.calls.espeak_Synth(data, len(data) + 1, 0, 1, 0, flags, None, None)
     espeak.calls.espeak_Synchronize()
     spoken = [(name.lstrip("',%="), sample) for name, sample in espeak.events]
+    spoken = [(name, sample) for name, sample in spoken if name not in _LINKS]
     sounds = [name for name, _ in spoken if name and not name.startswith("_")]
     expected = sum(map(len, words))
     if len(sounds) != expected or not espeak.audio:

@@ -33,11 +33,14 @@ def mel_basis() -> np.ndarray:
 
 def magnitudes(audio: np.ndarray) -> np.ndarray:
     """[F, 513] magnitude spectrum of audio [n] under a Hann window."""
+    count = n_frames(len(audio))
     # Written out because librosa's asks for numba, which takes seconds to start.
-    mode = "reflect" if len(audio) > WINDOW // 2 else "constant"
-    padded = np.pad(audio, WINDOW // 2, mode=mode)
+    half = WINDOW // 2
+    if len(audio) <= half:  # too short to be reflected
+        audio = np.pad(audio, (0, half + 1 - len(audio)))
+    padded = np.pad(audio, half, mode="reflect")
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)
-    starts = HOP * np.arange(n_frames(len(audio)))
+    starts = HOP * np.arange(count)
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[starts]
     return np.abs(np.fft.rfft(frames * window.astype(np.float32), axis=1)).astype(np.float32)
 

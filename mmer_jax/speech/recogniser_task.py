@@ -1,0 +1,136 @@
+"""Training of the L1 phone recogniser: CTC, and the frames' phones where alignments are known.
+
+CTC alone teaches which phones come in which order. Its posteriors are peaks with blanks between,
+which says little about how long a phone lasts or how well all of it was spoken. The frame loss, a
+cross-entropy at every frame that an alignment covers, makes the posteriors hold through the phone.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+from rich.console import Console
+
+from mmer_jax.errors import UserError
+from mmer_jax.speech import corpora, ctc
+from mmer_jax.speech.batch import SpeechBatch
+from mmer_jax.speech.gop import duration_weights
+from mmer_jax.speech.layers import frame_mask
+from mmer_jax.speech.phones import BLANK
+from mmer_jax.speech.recogniser import STAGE, STRIDE, make_network, posterior_frames
+
+
+class RecogniserTask:
+    """As of `task.Task`."""
+
+    name = STAGE
+
+    def __init__(self, config, workdir: Path, console: Console):
+        self._config = config
+        self.settings = config.stages[STAGE]
+        self._folder = corpora.features_of(config, console)
+        self.data = corpora.open_data(self._folder, config)
+        self.train_rows = self.data.rows("train", accent="")
+        self.dev_rows = self.data.rows("dev", accent="")
+        for split, rows in (("train", self.train_rows), ("dev", self.dev_rows)):
+            if not len(rows):
+                raise UserError(
+                    f"the corpus has no L1 utterance (empty accent) in split '{split}'; the "
+                    "recogniser is trained on L1 alone"
+                )
+        self.facts: dict[str, object] = {"corpus": self.data.fingerprint}
+        self._network = make_network(config.model)
+
+    def init(self, rng: Array):
+        mel, n_frames = jnp.zeros((1, 8, 80)), jnp.full((1,), 8)
+        return {"network": self._network.init(rng, mel, n_frames)["params"]}
+
+    def loss(self, params, batch: SpeechBatch, rng: Array, epoch):
+        del epoch
+        mask_key, dropout_key = jax.random.split(rng)
+        mel = masked(mask_key, batch.mel, self.settings.mask_bands, self.settings.mask_frames)
+        posteriors = self._network.apply(
+            {"params": params["network"]},
+            mel,
+            batch.n_frames,
+            self.settings.dropout,
+            rngs={"dropout": dropout_key},
+        )
+        share = batch.weights / jnp.maximum(jnp.sum(batch.weights), 1.0)
+        sequence = jnp.sum(share * ctc_loss(posteriors, batch))
+        frames = jnp.sum(share * frame_loss(posteriors, batch))
+        total = sequence + self.settings.frame_weight * frames
+        return total, {"loss": total, "ctc": sequence, "frames": frames}
+
+    def predict(self, params, batch: SpeechBatch):
+        variables = {"params": params["network"]}
+        return self._network.apply(variables, batch.mel, batch.n_frames)
+
+    def validate(self, batches: Sequence[SpeechBatch], outputs: Sequence[np.ndarray]):
+        rate = error_rate(batches, outputs)
+        return {"validation_score": 1.0 - rate, "per": rate}
+
+    def finish(self, workdir: Path, params, console: Console) -> None:
+        from mmer_jax.speech.recogniser_report import write_report
+
+        write_report(workdir, self._config, self.data, self._folder, console)
+
+
+def masked(
+    key: Array, mel: Float[Array, "B F M"], bands: int, frames: int
+) -> Float[Array, "B F M"]:
+    """SpecAugment: up to `bands` bands and up to `frames` frames of each row at its mean."""
+    for number, (axis, most) in enumerate(((1, frames), (2, bands))):
+        size, place = jax.random.split(jax.random.fold_in(key, number))
+        length = mel.shape[axis]
+        widths = jax.random.randint(size, (len(mel), 1), 0, most + 1)
+        starts = jax.random.randint(place, (len(mel), 1), 0, length)
+        at = jnp.arange(length)[None]
+        hit = (at >= starts) & (at < starts + widths)
+        mean = jnp.mean(mel, axis=(1, 2), keepdims=True)
+        mel = jnp.where(hit[:, :, None] if axis == 1 else hit[:, None], mean, mel)
+    return mel
+
+
+def ctc_loss(posteriors: Float[Array, "B G S"], batch: SpeechBatch) -> Float[Array, " B"]:
+    """-log P(phones), by the number of phones."""
+    frames = frame_mask(posterior_frames(batch.n_frames), posteriors.shape[1])
+    labels = frame_mask(batch.n_phones, batch.phones.shape[1])
+    loss = optax.ctc_loss(
+        posteriors, 1.0 - frames, batch.phones, 1.0 - labels, blank_id=BLANK, log_epsilon=-1e5
+    )
+    return loss / jnp.maximum(batch.n_phones, 1)
+
+
+def frame_loss(posteriors: Float[Array, "B G S"], batch: SpeechBatch) -> Float[Array, " B"]:
+    """Mean over the frames of -log P of their phone; 0 in rows without alignment."""
+    targets, known = frame_targets(batch, posteriors.shape[1])
+    picked = jnp.take_along_axis(posteriors, targets[..., None], axis=2)[..., 0]
+    return -jnp.sum(known * picked, axis=1) / jnp.maximum(jnp.sum(known, axis=1), 1.0)
+
+
+def frame_targets(
+    batch: SpeechBatch, n_frames: int
+) -> tuple[Int[Array, "B G"], Float[Array, "B G"]]:
+    """(the phone that has most of each posterior frame, 1 where there is one)."""
+    weights = duration_weights(batch.durations, n_frames, STRIDE)
+    phone = jnp.argmax(weights, axis=1)
+    known = (jnp.max(weights, axis=1) > 0).astype(jnp.float32)
+    return jnp.take_along_axis(batch.phones, phone, axis=1), known
+
+
+def error_rate(
+    batches: Sequence[SpeechBatch], outputs: Sequence[np.ndarray], decode=ctc.greedy
+) -> float:
+    """Phone error rate over the rows that count."""
+    heard, spoken = [], []
+    for batch, posteriors in zip(batches, outputs, strict=True):
+        for row in np.flatnonzero(batch.weights):
+            n_frames = int(posterior_frames(batch.n_frames[row]))
+            heard.append(decode(posteriors[row], n_frames))
+            spoken.append(batch.phones[row, : batch.n_phones[row]].tolist())
+    return ctc.phone_error_rate(heard, spoken)
