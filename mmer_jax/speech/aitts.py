@@ -96,7 +96,7 @@ class AiTTS:
         accented = apply("accented", encoded, text, voice)
         x = apply("with_speaker", accented, text, batch.speaker)
         prosody = apply("prosody", x, text)
-        mels = apply("decode", x, batch.pitch, batch.energy, frames)
+        mels = apply("decode", x, text, batch.pitch, batch.energy, frames)
         terms = _prosody_errors(prosody, batch, text)
         terms["mel"] = sum(self._mel_error(params, mel, batch, frames) for mel in mels)
         if self.control == "adversarial":
@@ -121,7 +121,7 @@ class AiTTS:
         requested = jnp.where(text.spoken, jnp.clip(requested, 0.0, 1.0), 0.0)
         x, prosody = self.plan(params, text, Voice(speaker, accent, self.shaped(requested, text)))
         durations = cut(whole_frames(prosody.log_duration, batch.phones), batch.mel.shape[1])
-        mel = self.render(params, x, prosody, frames_of(durations, batch.mel.shape[1]))
+        mel = self.render(params, x, text, prosody, frames_of(durations, batch.mel.shape[1]))
         margins = self._margins(perturbed(mel, keys[4]), batch.phones, durations)
         counted = text.spoken & (durations > 0)
         scale = self.judge.scale
@@ -178,10 +178,12 @@ class AiTTS:
         x = apply("with_speaker", accented, text, voice.speaker)
         return x, apply("prosody", x, text)
 
-    def render(self, params, x, prosody: Prosody, frames: Frames) -> Float[Array, "B F M"]:
+    def render(
+        self, params, x, text: Text, prosody: Prosody, frames: Frames
+    ) -> Float[Array, "B F M"]:
         """The log-mel spectrogram of planned phones, after the post-net."""
         apply = _Apply(self.network, params)
-        _, mel = apply("decode", x, prosody.pitch, prosody.energy, frames)
+        _, mel = apply("decode", x, text, prosody.pitch, prosody.energy, frames)
         scaling = jax.lax.stop_gradient(params["scaling"])
         return mel * scaling["std"][None, None] + scaling["mean"][None, None]
 

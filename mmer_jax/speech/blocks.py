@@ -1,4 +1,4 @@
-"""What FastSpeech2 is built of: a convolution over time, the feed-forward transformer block, positions.
+"""What FastSpeech2 is built of: the feed-forward transformer block, positions, masked means.
 
 Sequences are padded; what lies past the end is zero after every block, so that a sequence's result
 does not depend on how much it was padded.
@@ -6,31 +6,11 @@ does not depend on how much it was padded.
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from mmer_jax.nn.attention import SelfAttention
 from mmer_jax.nn.layers import Dropout, Linear
-
-
-class Convolution(nn.Module):
-    """Convolution over time, as wide as the input: shifted copies and one matrix product.
-
-    On a CPU this takes about half the time of XLA's own one-dimensional convolution.
-
-    Attributes:
-      features: channels out.
-      width: of the kernel in steps, odd.
-    """
-
-    features: int
-    width: int
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T E"]:
-        reach, steps = self.width // 2, x.shape[1]
-        padded = jnp.pad(x, ((0, 0), (reach, reach), (0, 0)))
-        shifted = [padded[:, i : i + steps] for i in range(self.width)]
-        return Linear(self.features, name="kernel")(jnp.concatenate(shifted, axis=-1))
+from mmer_jax.speech.layers import Convolution, frame_mask
 
 
 class FeedForwardTransformer(nn.Module):
@@ -50,16 +30,17 @@ class FeedForwardTransformer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B T D"], valid: Bool[Array, "B T"], dropout: float | None = None
+        self, x: Float[Array, "B T D"], count: Int[Array, " B"], dropout: float | None = None
     ) -> Float[Array, "B T D"]:
-        mask = valid[..., None]
+        """`count` is how many steps are real."""
+        valid = frame_mask(count, x.shape[1])
         normal = nn.LayerNorm(epsilon=1e-5, name="norm1")(x)
         attended = SelfAttention(self.heads, name="attention")(normal, valid)
         x += Dropout()(attended, dropout)
-        inner = jnp.where(mask, nn.LayerNorm(epsilon=1e-5, name="norm2")(x), 0.0)
-        inner = nn.relu(Convolution(self.channels, self.width, name="convolution")(inner))
+        inner = nn.LayerNorm(epsilon=1e-5, name="norm2")(x)
+        inner = nn.relu(Convolution(self.channels, self.width, name="convolution")(inner, count))
         x += Dropout()(Linear(x.shape[-1], name="out")(inner), dropout)
-        return jnp.where(mask, x, 0.0)
+        return jnp.where(valid[..., None], x, 0.0)
 
 
 def sinusoids(steps: int, size: int) -> Float[Array, "T D"]:

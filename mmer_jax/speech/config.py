@@ -9,6 +9,7 @@ from mmer_jax.speech import intensity
 INCIDENTAL = (
     "data.cache",
     "data.corpus",  # its content has a fingerprint
+    "data.recogniser",  # so have its parameters
     "data.source",
     "mesh.data",
     "mesh.devices",

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mmer_jax.nn.layers import Dropout, Linear
-from mmer_jax.speech.blocks import Convolution, FeedForwardTransformer, mean_over, sinusoids
+from mmer_jax.speech.blocks import FeedForwardTransformer, mean_over, sinusoids
+from mmer_jax.speech.layers import Convolution, frame_mask
 from mmer_jax.speech.length import Frames
 
 small = nn.initializers.normal(0.1)
@@ -32,6 +33,11 @@ class Text(NamedTuple):
     @property
     def valid(self) -> Bool[Array, "B P"]:
         return self.phones > 0
+
+    @property
+    def count(self) -> Int[Array, " B"]:
+        """How many phones there are."""
+        return jnp.sum(self.valid, axis=1)
 
     @property
     def spoken(self) -> Bool[Array, "B P"]:
@@ -67,7 +73,7 @@ class PhoneEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, text: Text, dropout: float | None = None) -> Float[Array, "B P D"]:
-        words = text.words
+        words = jnp.where(text.valid, text.words, -2)  # so that the last phone is an edge
         edge = jnp.ones_like(words[:, :1], bool)
         change = words[:, 1:] != words[:, :-1]
         edges = jnp.stack(
@@ -79,7 +85,7 @@ class PhoneEncoder(nn.Module):
         x = jnp.where(text.valid[..., None], x, 0.0)
         for i in range(self.blocks):
             block = FeedForwardTransformer(self.heads, self.width, self.channels, name=f"block{i}")
-            x = block(x, text.valid, dropout)
+            x = block(x, text.count, dropout)
         return x
 
 
@@ -118,13 +124,13 @@ class PhonePredictor(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B P D"], valid: Bool[Array, "B P"], dropout: float | None = None
+        self, x: Float[Array, "B P D"], count: Int[Array, " B"], dropout: float | None = None
     ) -> Float[Array, "B P"]:
         for i in range(2):
-            x = nn.relu(Convolution(self.size, self.width, name=f"convolution{i}")(x))
+            x = nn.relu(Convolution(self.size, self.width, name=f"convolution{i}")(x, count))
             x = Dropout()(nn.LayerNorm(epsilon=1e-5, name=f"norm{i}")(x), dropout)
-            x = jnp.where(valid[..., None], x, 0.0)
-        return jnp.where(valid, Linear(1, name="out")(x)[..., 0], 0.0)
+        out = Linear(1, name="out")(x)[..., 0]
+        return jnp.where(frame_mask(count, x.shape[1]), out, 0.0)
 
 
 class VarianceAdaptor(nn.Module):
@@ -139,13 +145,14 @@ class VarianceAdaptor(nn.Module):
         self.of_pitch = Convolution(self.size, 3)
         self.of_energy = Convolution(self.size, 3)
 
-    def predict(self, x: Float[Array, "B P D"], valid, dropout=None) -> Prosody:
+    def predict(self, x: Float[Array, "B P D"], count, dropout=None) -> Prosody:
         networks = (self.duration, self.pitch, self.energy)
-        return Prosody(*(network(x, valid, dropout) for network in networks))
+        return Prosody(*(network(x, count, dropout) for network in networks))
 
-    def add(self, x: Float[Array, "B P D"], pitch, energy) -> Float[Array, "B P D"]:
+    def add(self, x: Float[Array, "B P D"], count, pitch, energy) -> Float[Array, "B P D"]:
         """The phones with their pitch and energy."""
-        return x + self.of_pitch(pitch[..., None]) + self.of_energy(energy[..., None])
+        x += self.of_pitch(pitch[..., None], count)
+        return x + self.of_energy(energy[..., None], count)
 
 
 class MelDecoder(nn.Module):
@@ -170,15 +177,15 @@ class MelDecoder(nn.Module):
         x = jnp.where(frames.valid[..., None], x, 0.0)
         for i in range(self.blocks):
             block = FeedForwardTransformer(self.heads, self.width, self.channels, name=f"block{i}")
-            x = block(x, frames.valid, dropout)
+            x = block(x, frames.count, dropout)
         normal = nn.LayerNorm(epsilon=1e-5, name="norm")(x)
         mask = frames.valid[..., None]
         mel = jnp.where(mask, Linear(self.n_mels, name="mel")(normal), 0.0)
         inner = mel
         for i in range(2):
-            inner = jnp.tanh(Convolution(self.post_channels, 5, name=f"post{i}")(inner))
-            inner = jnp.where(mask, Dropout()(inner, dropout), 0.0)
-        finer = mel + Convolution(self.n_mels, 5, name="post_out")(inner)
+            layer = Convolution(self.post_channels, 5, name=f"post{i}")
+            inner = Dropout()(jnp.tanh(layer(inner, frames.count)), dropout)
+        finer = mel + Convolution(self.n_mels, 5, name="post_out")(inner, frames.count)
         return mel, jnp.where(mask, finer, 0.0)
 
 
@@ -213,7 +220,7 @@ class FastSpeech(nn.Module):
     ) -> Float[Array, "B P"]:
         """How strong the accent's phones are of themselves, 0 to 1; 0 of L1 and silence."""
         x = encoded + jnp.where(text.valid[..., None], self.accent(accent)[:, None], 0.0)
-        strength = jax.nn.sigmoid(self.intensity(x, text.valid, dropout))
+        strength = jax.nn.sigmoid(self.intensity(x, text.count, dropout))
         return jnp.where(text.spoken & (accent > 0)[:, None], strength, 0.0)
 
     def accented(
@@ -227,12 +234,15 @@ class FastSpeech(nn.Module):
         return jnp.where(text.valid[..., None], x + self.speaker(speaker)[:, None], 0.0)
 
     def prosody(self, x: Float[Array, "B P D"], text: Text, dropout=None) -> Prosody:
-        return self.adaptor.predict(x, text.valid, dropout)
+        return self.adaptor.predict(x, text.count, dropout)
 
-    def decode(self, x: Float[Array, "B P D"], pitch, energy, frames: Frames, dropout=None):
+    def decode(
+        self, x: Float[Array, "B P D"], text: Text, pitch, energy, frames: Frames, dropout=None
+    ):
         """Standardised mel [B, F, M] before and after the post-net."""
         with jax.named_scope("decoder"):
-            return self.decoder(self.adaptor.add(x, pitch, energy), frames, dropout)
+            x = self.adaptor.add(x, text.count, pitch, energy)
+            return self.decoder(x, frames, dropout)
 
     def everything(self, text: Text, voice: Voice, frames: Frames) -> None:
         """Runs each part once; for `init`."""
@@ -240,4 +250,4 @@ class FastSpeech(nn.Module):
         self.natural_intensity(encoded, text, voice.accent)
         x = self.with_speaker(self.accented(encoded, text, voice), text, voice.speaker)
         prosody = self.prosody(x, text)
-        self.decode(x, prosody.pitch, prosody.energy, frames)
+        self.decode(x, text, prosody.pitch, prosody.energy, frames)

@@ -14,6 +14,11 @@ class Frames(NamedTuple):
     duration: Float[Array, "B F"]  # of the phone, in frames
     valid: Bool[Array, "B F"]  # False past the end
 
+    @property
+    def count(self) -> Int[Array, " B"]:
+        """How many frames there are."""
+        return jnp.sum(self.valid, axis=1)
+
     def spread(self, values: Float[Array, "B P D"]) -> Float[Array, "B F D"]:
         """Each frame's value of its phone; 0 past the end."""
         spread = jnp.take_along_axis(values, self.phone[..., None], axis=1)

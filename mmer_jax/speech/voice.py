@@ -61,7 +61,7 @@ class Synthesiser:
         self._natural = jax.jit(model.natural_intensity)
         self._spread = jax.jit(spread)
         self._plan = jax.jit(self._planned)
-        self._render = jax.jit(self._rendered, static_argnums=4)
+        self._render = jax.jit(self._rendered, static_argnums=5)
 
     @property
     def takes_intensities(self) -> bool:
@@ -114,7 +114,7 @@ class Synthesiser:
         durations = np.asarray(durations)
         lengths = durations.sum(axis=1)
         steps = up(int(lengths.max()), FRAMES_STEP)
-        mel = np.asarray(self._render(self.params, x, prosody, durations, steps))
+        mel = np.asarray(self._render(self.params, x, text, prosody, durations, steps))
         return [
             Spoken(mel[i, : lengths[i]], durations[i, :n], intensity[i, :n])
             for i, n in enumerate(len(request.phones) for request in requests)
@@ -142,8 +142,8 @@ class Synthesiser:
         x, prosody = self.model.plan(params, text, voice._replace(control=control))
         return x, prosody, whole_frames(prosody.log_duration, text.phones)
 
-    def _rendered(self, params, x, prosody: Prosody, durations, steps: int):
-        return self.model.render(params, x, prosody, frames_of(durations, steps))
+    def _rendered(self, params, x, text: Text, prosody: Prosody, durations, steps: int):
+        return self.model.render(params, x, text, prosody, frames_of(durations, steps))
 
 
 def padded_table(

@@ -129,6 +129,8 @@ def test_synthesis_is_the_same_alone_and_in_a_batch():
         text = Text(jnp.asarray(batch.phones[rows]), jnp.asarray(batch.words[rows]))
         voice = Voice(batch.speaker[rows], batch.accent[rows], jnp.asarray(batch.intensity[rows]))
         x, prosody = model.plan(params, text, voice)
-        return model.render(params, x, prosody, frames_of(jnp.asarray(batch.durations[rows]), 24))
+        return model.render(
+            params, x, text, prosody, frames_of(jnp.asarray(batch.durations[rows]), 24)
+        )
 
     np.testing.assert_allclose(mel(slice(1, 2))[0], mel(slice(0, 4))[1], atol=1e-5)
