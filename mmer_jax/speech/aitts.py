@@ -98,7 +98,8 @@ class AiTTS:
         prosody = apply("prosody", x, text)
         mels = apply("decode", x, text, batch.pitch, batch.energy, frames)
         terms = _prosody_errors(prosody, batch, text)
-        terms["mel"] = sum(self._mel_error(params, mel, batch, frames) for mel in mels)
+        before, after = (self._mel_error(params, mel, batch, frames) for mel in mels)
+        terms["mel"] = before + after
         if self.control == "adversarial":
             terms["adversary"] = self._adversary_error(params, accented, voice, text)
         else:

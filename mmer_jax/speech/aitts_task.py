@@ -21,22 +21,34 @@ from mmer_jax.speech.recogniser import Recogniser, load_recogniser
 STAGE = "aitts"
 
 
+def make_aitts_task(config, workdir: Path, console: Console) -> "AiTTSTask":
+    """The task of a configuration: its corpus annotated by its recogniser."""
+    del workdir
+    check_values(config)
+    recogniser = load_recogniser(config.data.recogniser)
+    data, scale = open_annotated(config, recogniser, console)
+    return AiTTSTask(config, data, Judge(recogniser, scale))
+
+
 class AiTTSTask:
-    """As of `task.Task`."""
+    """As of `task.Task`.
+
+    Args:
+      config: of the run.
+      data: an annotated corpus.
+      judge: what measured its intensities, for the consistency constraint.
+    """
 
     name = STAGE
 
-    def __init__(self, config, workdir: Path, console: Console):
-        del workdir
-        check_values(config)
-        self.config, self.settings = config, config.stages[STAGE]
-        recogniser = load_recogniser(config.data.recogniser)
-        self.data, scale = open_annotated(config, recogniser, console)
+    def __init__(self, config, data: SpeechData, judge: Judge):
+        self.config, self.settings, self.data = config, config.stages[STAGE], data
+        scale = judge.scale
         self.train_rows = self.data.rows("train")
         self.dev_rows = seen(self.data, "dev")
         self.facts: dict[str, object] = {
             "corpus": self.data.fingerprint,
-            "recogniser": recogniser.fingerprint,
+            "recogniser": judge.recogniser.fingerprint,
             "scale": [scale.low, scale.high, scale.method],
             "speakers": list(self.data.speakers),
             "accents": list(self.data.accents),
@@ -44,7 +56,7 @@ class AiTTSTask:
             "longest": int(self.data.n_phones[self.train_rows].max()),
         }
         sizes = len(self.data.speakers), len(self.data.accents)
-        self.model = AiTTS(config.model, *sizes, Judge(recogniser, scale))
+        self.model = AiTTS(config.model, *sizes, judge)
         self.weights = {
             name.removesuffix("_weight"): float(value)
             for name, value in self.settings.items()
@@ -154,9 +166,7 @@ def check_values(config) -> None:
     """Refuse what the network cannot be built of."""
     model, settings = config.model, config.stages[STAGE]
     if model.control not in CONTROLS:
-        raise UserError(
-            f"model.control is '{model.control}'; choose one of: {', '.join(CONTROLS)}"
-        )
+        raise UserError(f"model.control is '{model.control}'; choose one of: {', '.join(CONTROLS)}")
     if model.hidden % 2 or model.hidden % model.heads:
         raise UserError(
             f"model.hidden is {model.hidden}; expected an even multiple of model.heads, "

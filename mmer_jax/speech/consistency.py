@@ -34,14 +34,12 @@ def margin(
     """
     symbols = jnp.arange(log_posteriors.shape[-1])[None, None]
     heard = jnp.where(symbols == BLANK, NEVER, log_posteriors)
-    best = jnp.max(heard, axis=-1, keepdims=True)
-    best_symbol = jnp.argmax(heard, axis=-1)
-    second = jnp.max(jnp.where(symbols == best_symbol[..., None], NEVER, heard), -1, keepdims=True)
+    best, best_symbol = jnp.max(heard, axis=-1), jnp.argmax(heard, axis=-1)
+    second = jnp.max(jnp.where(symbols == best_symbol[..., None], NEVER, heard), axis=-1)
     is_phone = (symbols == phones[..., None]).astype(log_posteriors.dtype)
     own = jnp.einsum("bps,bgs->bpg", is_phone, log_posteriors)
     preferred = best_symbol[:, None] == phones[..., None]
-    other = jnp.where(preferred, *(x[..., 0][:, None] for x in (second, best)))
-    margins = own - other
+    margins = own - jnp.where(preferred, second[:, None], best[:, None])
     bent = jnp.where(margins > 0, slope * margins, margins)
     total = jnp.maximum(jnp.sum(weights, axis=-1), 1e-6)
     return jnp.sum(weights * bent, axis=-1) / total

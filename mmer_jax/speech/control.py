@@ -1,13 +1,12 @@
-"""python -m mmer_jax.speech.control --workdir=W --baseline=W2
+"""python -m mmer_jax.speech.control --workdir=W --compare W2 [W3 ...]
 
 Does the voice follow the number? Held-out sentences are synthesised with every accent at 11
 intensities, and the frozen recogniser measures them again in the audio that a listener would hear.
-The paper's baseline (configs/aitts_baseline.py), whose control is the weight of a
-speaker-adversarial loss, speaks the same sentences. Whether its accent grows or fades with the
-weight is decided on the dev sentences.
+The workdirs after --compare say the same: the paper's baseline (configs/aitts_baseline.py), whose
+control is the weight of a speaker-adversarial loss, and ablations. Whether a baseline's accent
+grows or fades with its weight is decided on the dev sentences.
 
-Writes control.csv (every utterance), control_summary.csv and the figure control.png / .svg into
-W/control.
+Writes W/control: utterances.csv, and control.csv with its figure control.png and .svg.
 """
 
 from collections.abc import Sequence
@@ -24,20 +23,12 @@ from mmer_jax.report.figures.drawing import (
     new_figure,
 )
 from mmer_jax.speech.ctc import phone_error_rate
-from mmer_jax.speech.listener import Heard, Listener
+from mmer_jax.speech.listener import Heard
 from mmer_jax.speech.vocoder import Vocoder
-from mmer_jax.speech.voice import Request, Synthesiser
+from mmer_jax.speech.voice import Request, Spoken, Synthesiser
 
+DEV_SENTENCES = 3  # that decide the direction of a baseline
 LEVELS = tuple(round(0.1 * i, 1) for i in range(11))
-
-
-class Sentence(NamedTuple):
-    """A held-out sentence and its L1 recording."""
-
-    text: str
-    phones: np.ndarray
-    words: np.ndarray
-    recording: np.ndarray  # log mel [F, M] of an L1 speaker known from training
 
 
 class Measured(NamedTuple):
@@ -53,11 +44,17 @@ class Measured(NamedTuple):
     of_phones: float  # Spearman's, requested and measured, within the utterance
 
 
+class Bench(NamedTuple):
+    """By which every system is measured."""
+
+    judge: Judge
+    vocoder: Vocoder
+    sentences: Sequence[Sentence]
+
+
 def measure(
     synthesiser: Synthesiser,
-    listener: Listener,
-    vocoder: Vocoder,
-    sentences: Sequence[Sentence],
+    bench: Bench,
     levels: Sequence[float],
     system: str,
     *,
@@ -67,8 +64,7 @@ def measure(
 
     Args:
       synthesiser: of the system.
-      listener, vocoder: by which its speech is measured.
-      sentences: to say.
+      bench: measures it.
       levels: requested intensities, 0 to 1.
       system: its name in the tables.
       reverse: 1 - level is what the synthesiser is told.
@@ -76,30 +72,33 @@ def measure(
     found = []
     for accent in synthesiser.accents[1:]:
         speaker = synthesiser.speaker_of(accent)
-        places = [(i, level) for i in range(len(sentences)) for level in levels]
-        requests = [
-            Request(sentences[i].phones, sentences[i].words, speaker, accent, told)
-            for i, told in ((i, 1 - level if reverse else level) for i, level in places)
-        ]
-        spoken = synthesiser.speak(requests)
-        phones = [request.phones for request in requests]
-        audio = listener.hear_audio([vocoder(one.mel) for one in spoken], phones)
-        mels = listener.hear([one.mel for one in spoken], phones)
-        for (i, level), request, said, heard, mel in zip(
-            places, requests, spoken, audio, mels, strict=True
-        ):
-            line = Measured(
-                system,
-                accent,
-                i,
-                level,
-                heard.mean(request.words),
-                mel.mean(request.words),
-                phone_error_rate([heard.phones], [list(request.phones)]),
-                _within(said.intensity, heard, request.words),
+        for number, sentence in enumerate(bench.sentences):
+            told = [1 - level if reverse else level for level in levels]
+            spoken = synthesiser.speak(
+                [Request(sentence.phones, sentence.words, speaker, accent, one) for one in told]
             )
-            found.append(line)
+            found += [
+                _measured(bench, sentence, one, system, accent, number, level)
+                for level, one in zip(levels, spoken, strict=True)
+            ]
     return found
+
+
+def _measured(
+    bench: Bench, sentence: Sentence, spoken: Spoken, system, accent, number, level
+) -> Measured:
+    phones, words = sentence.phones, sentence.words
+    heard = hear_audio(bench.judge, bench.vocoder(spoken.mel), phones, words)
+    return Measured(
+        system,
+        accent,
+        number,
+        level,
+        heard.mean,
+        hear(bench.judge, spoken.mel, phones, words).mean,
+        phone_error_rate([heard.phones], [phones.tolist()]),
+        _within(spoken.intensity, heard, words),
+    )
 
 
 def _within(asked: np.ndarray, heard: Heard, words: np.ndarray) -> float:
@@ -110,10 +109,20 @@ def _within(asked: np.ndarray, heard: Heard, words: np.ndarray) -> float:
     return float(spearmanr(asked[there], heard.intensity[there]).statistic)
 
 
-def fades(synthesiser: Synthesiser, listener: Listener, vocoder: Vocoder, sentences) -> bool:
+def fades(synthesiser: Synthesiser, bench: Bench) -> bool:
     """Whether the accent fades as the system's number grows."""
-    found = measure(synthesiser, listener, vocoder, sentences, (0.0, 0.5, 1.0), "dev")
-    return correlation(found) < 0
+    return correlation(measure(synthesiser, bench, (0.0, 0.5, 1.0), "dev")) < 0
+
+
+def of_recordings(bench: Bench) -> tuple[float, float]:
+    """(measured intensity, phone error rate) of the L1 recordings through the vocoder."""
+    heard = [
+        hear_audio(bench.judge, bench.vocoder(one.mel), one.phones, one.words)
+        for one in bench.sentences
+    ]
+    spoken = [one.phones.tolist() for one in bench.sentences]
+    rate = phone_error_rate([one.phones for one in heard], spoken)
+    return float(np.mean([one.mean for one in heard])), rate
 
 
 def correlation(lines: Sequence[Measured]) -> float:
@@ -178,3 +187,65 @@ def draw(lines: Sequence[dict[str, object]], l1: tuple[float, float]) -> Drawing
     legend_above(figure, panels)
     header = list(lines[0])
     return Drawing(figure, header, [[line[name] for name in header] for line in lines])
+
+
+def name_of(workdir: Path) -> str:
+    """What a workdir's system is called."""
+    config = read_run(workdir).config
+    if config.model.control == "adversarial":
+        return "baseline: weight of the speaker-adversarial loss"
+    name = {"phone": "Ai-TTS", "utterance": "Ai-TTS, utterance level only"}.get(
+        config.model.control
+    )
+    if name is None:
+        raise UserError(f"{workdir} was trained without intensities; there is nothing to control")
+    return names[config.model.control] + (
+        "" if config.stages.aitts.consistency_weight else ", no consistency"
+    )
+
+
+def run(given, console: Console) -> None:
+    """What the flags ask for."""
+    judge = load_judge(given.workdir, given.recogniser)
+    data = open_corpus(given.workdir, judge, console)
+    vocoder = load_vocoder(given.vocoder)
+    bench = Bench(judge, vocoder, held_out_sentences(data, "test", given.sentences))
+    dev = Bench(judge, vocoder, held_out_sentences(data, "dev", DEV_SENTENCES))
+    lines: list[Measured] = []
+    for workdir in [given.workdir, *given.compare]:
+        name, synthesiser = name_of(workdir), load_synthesiser(workdir, given.seed)
+        reverse = not synthesiser.takes_intensities and fades(synthesiser, dev)
+        lines += measure(synthesiser, bench, LEVELS, name, reverse=reverse)
+        mine = [line for line in lines if line.system == name]
+        console.print(f"{name}: Spearman {correlation(mine):.3f}", highlight=False)
+    l1 = of_recordings(bench)
+    folder = given.workdir / "control"
+    folder.mkdir(exist_ok=True)
+    write_table(folder / "utterances.csv", [line._asdict() for line in lines])
+    with look():
+        save(draw(summary(lines), l1), folder, "control")
+    console.print(
+        f"L1 recordings: intensity {l1[0]:.3f}, phone error rate {l1[1]:.3f}\n{folder}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status."""
+    parser = cli.Parser(
+        prog="python -m mmer_jax.speech.control",
+        description="Measure whether the accent follows the intensity that is asked for.",
+    )
+    add_flags(parser)
+    parser.add_argument(
+        "--compare", type=Path, nargs="*", default=[], metavar="DIR", help="workdirs to set beside"
+    )
+    parser.add_argument("--recogniser", default="", help="its workdir, if it has been moved")
+    parser.add_argument("--sentences", type=int, default=6, help="held-out ones, for each accent")
+    given = parser.parse_args(arguments)
+    return cli.exit_status(lambda: run(given, Console()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -35,7 +35,7 @@ class Text(NamedTuple):
         return self.phones > 0
 
     @property
-    def count(self) -> Int[Array, " B"]:
+    def lengths(self) -> Int[Array, " B"]:
         """How many phones there are."""
         return jnp.sum(self.valid, axis=1)
 
@@ -85,7 +85,7 @@ class PhoneEncoder(nn.Module):
         x = jnp.where(text.valid[..., None], x, 0.0)
         for i in range(self.blocks):
             block = FeedForwardTransformer(self.heads, self.width, self.channels, name=f"block{i}")
-            x = block(x, text.count, dropout)
+            x = block(x, text.lengths, dropout)
         return x
 
 
@@ -177,15 +177,15 @@ class MelDecoder(nn.Module):
         x = jnp.where(frames.valid[..., None], x, 0.0)
         for i in range(self.blocks):
             block = FeedForwardTransformer(self.heads, self.width, self.channels, name=f"block{i}")
-            x = block(x, frames.count, dropout)
+            x = block(x, frames.lengths, dropout)
         normal = nn.LayerNorm(epsilon=1e-5, name="norm")(x)
         mask = frames.valid[..., None]
         mel = jnp.where(mask, Linear(self.n_mels, name="mel")(normal), 0.0)
         inner = mel
         for i in range(2):
             layer = Convolution(self.post_channels, 5, name=f"post{i}")
-            inner = Dropout()(jnp.tanh(layer(inner, frames.count)), dropout)
-        finer = mel + Convolution(self.n_mels, 5, name="post_out")(inner, frames.count)
+            inner = Dropout()(jnp.tanh(layer(inner, frames.lengths)), dropout)
+        finer = mel + Convolution(self.n_mels, 5, name="post_out")(inner, frames.lengths)
         return mel, jnp.where(mask, finer, 0.0)
 
 
@@ -220,7 +220,7 @@ class FastSpeech(nn.Module):
     ) -> Float[Array, "B P"]:
         """How strong the accent's phones are of themselves, 0 to 1; 0 of L1 and silence."""
         x = encoded + jnp.where(text.valid[..., None], self.accent(accent)[:, None], 0.0)
-        strength = jax.nn.sigmoid(self.intensity(x, text.count, dropout))
+        strength = jax.nn.sigmoid(self.intensity(x, text.lengths, dropout))
         return jnp.where(text.spoken & (accent > 0)[:, None], strength, 0.0)
 
     def accented(
@@ -234,14 +234,14 @@ class FastSpeech(nn.Module):
         return jnp.where(text.valid[..., None], x + self.speaker(speaker)[:, None], 0.0)
 
     def prosody(self, x: Float[Array, "B P D"], text: Text, dropout=None) -> Prosody:
-        return self.adaptor.predict(x, text.count, dropout)
+        return self.adaptor.predict(x, text.lengths, dropout)
 
     def decode(
         self, x: Float[Array, "B P D"], text: Text, pitch, energy, frames: Frames, dropout=None
     ):
         """Standardised mel [B, F, M] before and after the post-net."""
         with jax.named_scope("decoder"):
-            x = self.adaptor.add(x, text.count, pitch, energy)
+            x = self.adaptor.add(x, text.lengths, pitch, energy)
             return self.decoder(x, frames, dropout)
 
     def everything(self, text: Text, voice: Voice, frames: Frames) -> None:

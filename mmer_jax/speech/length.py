@@ -15,7 +15,7 @@ class Frames(NamedTuple):
     valid: Bool[Array, "B F"]  # False past the end
 
     @property
-    def count(self) -> Int[Array, " B"]:
+    def lengths(self) -> Int[Array, " B"]:
         """How many frames there are."""
         return jnp.sum(self.valid, axis=1)
 

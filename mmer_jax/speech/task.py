@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from mmer_jax.errors import UserError
-from mmer_jax.speech.aitts_task import AiTTSTask
+from mmer_jax.speech.aitts_task import make_aitts_task
 from mmer_jax.speech.batch import SpeechBatch
 from mmer_jax.speech.dataset import SpeechData
 from mmer_jax.speech.recogniser_task import RecogniserTask
@@ -57,7 +57,7 @@ class Task(Protocol):
 
 TASKS: dict[str, Callable[[ConfigDict, Path, Console], Task]] = {
     "recogniser": RecogniserTask,
-    "aitts": AiTTSTask,
+    "aitts": make_aitts_task,
 }
 
 

@@ -1,35 +1,29 @@
-"""A tiny Ai-TTS, a judge that hears at random, and a batch: for the tests beside this file."""
+"""A tiny Ai-TTS, a judge that was never trained, and data: for the tests beside this file."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from mmer_jax.data.corpus import MemorySource, RawModality
 from mmer_jax.speech.aitts import AiTTS, Judge
 from mmer_jax.speech.batch import SpeechBatch
+from mmer_jax.speech.dataset import SpeechData
 from mmer_jax.speech.features import N_MELS
 from mmer_jax.speech.intensity import IntensityScale
-from mmer_jax.speech.phones import N_SYMBOLS, SIL
-from mmer_jax.speech.recogniser import STRIDE, posterior_frames
+from mmer_jax.speech.phones import SIL
+from mmer_jax.speech.recogniser import Network, Recogniser
+from mmer_jax.speech.voice import Synthesiser
 
 SPEAKERS = ("en0", "cmn0", "de0")
 ACCENTS = ("", "cmn", "de")
 
 
-class RandomRecogniser:
-    """Posteriors by one random matrix; differentiable, and of the same frames as the real one."""
-
-    def __init__(self):
-        self.kernel = 0.1 * jax.random.normal(jax.random.key(5), (STRIDE * N_MELS, N_SYMBOLS))
-
-    def log_posteriors(self, mel, n_frames):
-        del n_frames
-        frames = posterior_frames(mel.shape[1])
-        padded = jnp.pad(mel, ((0, 0), (0, STRIDE * frames - mel.shape[1]), (0, 0)))
-        return jax.nn.log_softmax(padded.reshape(len(mel), frames, -1) @ self.kernel)
-
-
-JUDGE = Judge(RandomRecogniser(), IntensityScale(low=-3.0, high=0.0, method="minmax"))
+def make_judge() -> Judge:
+    """A small recogniser that was never trained."""
+    network = Network(channels=8, hidden=8, layers=1)
+    params = network.init(jax.random.key(5), jnp.zeros((1, 8, N_MELS)), jnp.full(1, 8))["params"]
+    return Judge(Recogniser(network, params, "untrained"), IntensityScale(-3.0, 0.0, "minmax"))
 
 
 def model_settings(**changes) -> ConfigDict:
@@ -45,8 +39,14 @@ def model_settings(**changes) -> ConfigDict:
 
 def make_model(**changes) -> tuple[AiTTS, dict]:
     """(model, parameters)."""
-    model = AiTTS(model_settings(**changes), len(SPEAKERS), len(ACCENTS), JUDGE)
+    model = AiTTS(model_settings(**changes), len(SPEAKERS), len(ACCENTS), make_judge())
     return model, model.init(jax.random.key(0), jnp.full(N_MELS, -4.0), jnp.full(N_MELS, 2.0))
+
+
+def make_synthesiser(**changes) -> Synthesiser:
+    """An untrained model with three voices."""
+    voices = dict(zip(SPEAKERS, ACCENTS, strict=True))
+    return Synthesiser(*make_model(**changes), SPEAKERS, ACCENTS, voices, longest=12)
 
 
 def make_batch(seed: int = 0, rows: int = 4, frames: int = 24, phones: int = 8) -> SpeechBatch:
@@ -74,4 +74,36 @@ def make_batch(seed: int = 0, rows: int = 4, frames: int = 24, phones: int = 8) 
         accent=np.arange(rows, dtype=np.int32) % len(ACCENTS),
         words=np.where(spoken, (place - 1) // 2, -1).astype(np.int32),
         weights=(np.arange(rows) < rows - 1).astype(np.float32),
+    )
+
+
+def make_data(utterances: int = 12) -> SpeechData:
+    """An annotated corpus in memory: ten of training, one of dev, one of test."""
+    rows = [make_batch(i, rows=2) for i in range(utterances)]
+    mels, phones = [], []
+    for batch in rows:
+        n = batch.n_phones[0]
+        columns = ("phones", "words", "durations", "pitch", "energy", "energy", "intensity")
+        phones.append(np.stack([getattr(batch, name)[0, :n] for name in columns], axis=1))
+        mels.append(batch.mel[0, : batch.n_frames[0]])
+    lengths = {"mel": [len(x) for x in mels], "phones": [len(x) for x in phones]}
+    packed = {
+        name: RawModality(np.concatenate(parts).astype(np.float32), np.array(lengths[name]), "x")
+        for name, parts in {"mel": mels, "phones": phones}.items()
+    }
+    speaker = np.arange(utterances) % len(SPEAKERS)
+    columns = {
+        "utt_id": np.array([f"u{i}" for i in range(utterances)]),
+        "text": np.array([f"sentence {i}" for i in range(utterances)]),
+        "speaker": np.array(SPEAKERS)[speaker],
+        "accent": np.array(ACCENTS)[speaker],
+        "split": np.array(["dev_seen", "test_seen", *["train"] * (utterances - 2)]),
+    }
+    columns["speaker"][:2], columns["accent"][:2] = SPEAKERS[0], ACCENTS[0]
+    return SpeechData(
+        columns,
+        MemorySource(packed),
+        np.array(lengths["mel"], np.int32),
+        np.array(lengths["phones"], np.int32),
+        "made up",
     )
