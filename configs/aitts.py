@@ -20,14 +20,14 @@ def get_config():
     c.model.hidden = 128
     c.model.heads = 2
     c.model.kernel = 3  # of the transformer blocks' first convolution
-    c.model.feedforward = 512
-    c.model.encoder_blocks = 3
+    c.model.feedforward = 256
+    c.model.encoder_blocks = 2
     c.model.decoder_blocks = 3
     c.model.post_channels = 128
     c.stages.aitts = stage(
         batch_size=16,
-        constant_epochs=12,
-        decay_epochs=12,
+        constant_epochs=10,
+        decay_epochs=10,
         learning_rate=1e-3,
         clip=1.0,
         dropout=0.1,
@@ -36,8 +36,8 @@ def get_config():
         energy_weight=0.1,
         intensity_weight=0.5,
         consistency_weight=1.0,
-        consistency_from=6,  # the first epoch that has it; before, there is little to measure
-        consistency_rows=0.5,  # share of a batch's rows that say made-up requests
+        consistency_from=5,  # the first epoch that has it; before, there is little to measure
+        consistency_rows=0.25,  # share of a batch's rows that say made-up requests
         adversary_weight=0.02,  # of the speaker classifier's loss (control=adversarial)
     )
     c.lock()

@@ -6,25 +6,42 @@ The workdirs after --compare say the same: the paper's baseline (configs/aitts_b
 control is the weight of a speaker-adversarial loss, and ablations. Whether a baseline's accent
 grows or fades with its weight is decided on the dev sentences.
 
-Writes W/control: utterances.csv, and control.csv with its figure control.png and .svg.
+A network could learn to please the one recogniser that it was trained with. With --listener another
+one measures, which training has not used.
+
+Writes W/control (or W/control_listener): utterances.csv, and control.csv with its figure.
 """
 
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from rich.console import Console
 from scipy.stats import spearmanr
 
+from mmer_jax import cli
+from mmer_jax.errors import UserError
 from mmer_jax.report.figures.drawing import (
     Drawing,
     colour,
     legend_above,
+    look,
     marker,
     new_figure,
+    save,
 )
+from mmer_jax.speech.aitts import Judge
+from mmer_jax.speech.aitts_task import open_annotated
 from mmer_jax.speech.ctc import phone_error_rate
-from mmer_jax.speech.listener import Heard
-from mmer_jax.speech.vocoder import Vocoder
+from mmer_jax.speech.held_out import write_table
+from mmer_jax.speech.held_out_sentences import Sentence, held_out_sentences
+from mmer_jax.speech.listener import Heard, hear, hear_audio
+from mmer_jax.speech.recogniser import load_recogniser
+from mmer_jax.speech.synthesize import add_flags
+from mmer_jax.speech.trained_voice import load_judge, load_synthesiser, open_corpus, read_run
+from mmer_jax.speech.vocoder import Vocoder, load_vocoder
 from mmer_jax.speech.voice import Request, Spoken, Synthesiser
 
 DEV_SENTENCES = 3  # that decide the direction of a baseline
@@ -192,25 +209,34 @@ def draw(lines: Sequence[dict[str, object]], l1: tuple[float, float]) -> Drawing
 def name_of(workdir: Path) -> str:
     """What a workdir's system is called."""
     config = read_run(workdir).config
-    if config.model.control == "adversarial":
-        return "baseline: weight of the speaker-adversarial loss"
-    name = {"phone": "Ai-TTS", "utterance": "Ai-TTS, utterance level only"}.get(
-        config.model.control
-    )
-    if name is None:
+    names = {
+        "phone": "Ai-TTS",
+        "utterance": "Ai-TTS, utterance level only",
+        "adversarial": "baseline: weight of the speaker-adversarial loss",
+    }
+    control = config.model.control
+    if control not in names:
         raise UserError(f"{workdir} was trained without intensities; there is nothing to control")
-    return names[config.model.control] + (
-        "" if config.stages.aitts.consistency_weight else ", no consistency"
-    )
+    consistent = control == "adversarial" or config.stages.aitts.consistency_weight > 0
+    return names[control] + ("" if consistent else ", no consistency")
+
+
+def make_benches(given, console: Console) -> tuple[Bench, Bench]:
+    """What measures on test and on dev sentences, as the flags say."""
+    judge = load_judge(given.workdir, given.recogniser)
+    data = open_corpus(given.workdir, judge, console)
+    if given.listener:
+        config = read_run(given.workdir).config
+        other = load_recogniser(given.listener)
+        judge = Judge(other, open_annotated(config, other, console)[1])
+    vocoder = load_vocoder(given.vocoder)
+    test = Bench(judge, vocoder, held_out_sentences(data, "test", given.sentences))
+    return test, Bench(judge, vocoder, held_out_sentences(data, "dev", DEV_SENTENCES))
 
 
 def run(given, console: Console) -> None:
     """What the flags ask for."""
-    judge = load_judge(given.workdir, given.recogniser)
-    data = open_corpus(given.workdir, judge, console)
-    vocoder = load_vocoder(given.vocoder)
-    bench = Bench(judge, vocoder, held_out_sentences(data, "test", given.sentences))
-    dev = Bench(judge, vocoder, held_out_sentences(data, "dev", DEV_SENTENCES))
+    bench, dev = make_benches(given, console)
     lines: list[Measured] = []
     for workdir in [given.workdir, *given.compare]:
         name, synthesiser = name_of(workdir), load_synthesiser(workdir, given.seed)
@@ -219,7 +245,7 @@ def run(given, console: Console) -> None:
         mine = [line for line in lines if line.system == name]
         console.print(f"{name}: Spearman {correlation(mine):.3f}", highlight=False)
     l1 = of_recordings(bench)
-    folder = given.workdir / "control"
+    folder = given.workdir / ("control_listener" if given.listener else "control")
     folder.mkdir(exist_ok=True)
     write_table(folder / "utterances.csv", [line._asdict() for line in lines])
     with look():
@@ -242,6 +268,12 @@ def main(arguments: list[str] | None = None) -> int:
         "--compare", type=Path, nargs="*", default=[], metavar="DIR", help="workdirs to set beside"
     )
     parser.add_argument("--recogniser", default="", help="its workdir, if it has been moved")
+    parser.add_argument(
+        "--listener",
+        default="",
+        metavar="DIR",
+        help="measure with this recogniser, which training has not used, and its own scale",
+    )
     parser.add_argument("--sentences", type=int, default=6, help="held-out ones, for each accent")
     given = parser.parse_args(arguments)
     return cli.exit_status(lambda: run(given, Console()))

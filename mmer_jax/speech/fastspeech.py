@@ -21,7 +21,7 @@ from mmer_jax.speech.blocks import FeedForwardTransformer, mean_over, sinusoids
 from mmer_jax.speech.layers import Convolution, frame_mask
 from mmer_jax.speech.length import Frames
 
-small = nn.initializers.normal(0.1)
+small = nn.initializers.normal(0.3)
 
 
 class Text(NamedTuple):
