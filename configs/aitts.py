@@ -25,7 +25,7 @@ def get_config():
     c.model.decoder_blocks = 3
     c.model.post_channels = 128
     c.stages.aitts = stage(
-        batch_size=16,
+        batch_size=8,
         constant_epochs=10,
         decay_epochs=10,
         learning_rate=1e-3,
@@ -37,7 +37,7 @@ def get_config():
         intensity_weight=0.5,
         consistency_weight=1.0,
         consistency_from=5,  # the first epoch that has it; before, there is little to measure
-        consistency_rows=0.25,  # share of a batch's rows that say made-up requests
+        consistency_rows=0.5,  # share of a batch's rows that say made-up requests
         adversary_weight=0.02,  # of the speaker classifier's loss (control=adversarial)
     )
     c.lock()

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mmer_jax.speech.extract import STRIDE
+
 
 class Frames(NamedTuple):
     """Which phone each frame belongs to."""
@@ -44,11 +46,12 @@ def frames_of(durations: Int[Array, "B P"], steps: int) -> Frames:
 
 
 def whole_frames(log_durations: Float[Array, "B P"], phones: Int[Array, "B P"]):
-    """Predicted log durations -> int32 frames [B, P]: at least 1 for a phone, 0 for padding.
+    """Predicted log durations -> int32 frames [B, P]; 0 for padding.
 
-    The logarithm is of durations in frames. No phone lasts more than 100 frames (1.6 s).
+    The logarithm is of durations in frames. No phone lasts more than 1.6 s, or less than one frame
+    of the recogniser, which could not align shorter ones.
     """
-    frames = jnp.clip(jnp.round(jnp.exp(log_durations)), 1, 100).astype(jnp.int32)
+    frames = jnp.clip(jnp.round(jnp.exp(log_durations)), STRIDE, 100).astype(jnp.int32)
     return jnp.where(phones > 0, frames, 0)
 
 

@@ -13,6 +13,7 @@ from configs.aitts import get_config
 from configs.aitts_baseline import get_config as get_baseline
 from mmer_jax.checkpoint import load_final
 from mmer_jax.errors import UserError
+from mmer_jax.interrupt import Interrupted
 from mmer_jax.speech.aitts_task import AiTTSTask, check_values, seen, voices
 from mmer_jax.speech.training import Training
 
@@ -62,8 +63,6 @@ def leaves(workdir):
 
 
 def test_resumed_training_ends_where_uninterrupted_training_does(trained, tmp_path):
-    from mmer_jax.interrupt import Interrupted
-
     with pytest.raises(Interrupted):
         train(tmp_path, tiny_config(), epochs=1)
     train(tmp_path, tiny_config())
@@ -71,6 +70,7 @@ def test_resumed_training_ends_where_uninterrupted_training_does(trained, tmp_pa
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_one_device_gives_what_eight_give(trained, tmp_path):
     config = tiny_config()
     config.mesh.devices = 1

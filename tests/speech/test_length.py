@@ -39,4 +39,4 @@ def test_cut_drops_what_does_not_fit():
 def test_predicted_durations_are_whole_and_bounded():
     logs = jnp.log(jnp.array([[0.1, 2.6, 1e9, 5.0]]))
     phones = jnp.array([[3, 4, 5, 0]])
-    np.testing.assert_array_equal(whole_frames(logs, phones), [[1, 3, 100, 0]])
+    np.testing.assert_array_equal(whole_frames(logs, phones), [[2, 3, 100, 0]])
