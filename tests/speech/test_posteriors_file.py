@@ -25,7 +25,7 @@ def test_symbols_of_the_same_phone_are_added_up(tmp_path):
     found = read_posteriors(write(tmp_path / "u.npz"))
     assert found.frame_shift == 0.02 and found.values.shape == (2, 41)
     first = np.exp(found.values[0])
-    np.testing.assert_allclose(
+    np.testing.assert_allclose(  # blank, AA, K, silence and a phone without a symbol
         first[[BLANK, INDEX["AA"], INDEX["K"], SIL, INDEX["S"]]],
         [0.1, 0.5, 0.2, 0.15, 0],
         atol=1e-6,

@@ -25,7 +25,8 @@ def test_padding_changes_nothing(network):
     n_frames = np.array([30, 21])
     whole = network.apply(params, mel, n_frames)
     alone = network.apply(params, mel[1:, :21], n_frames[1:])
-    dirty = network.apply(params, np.where(np.arange(30)[:, None] < 21, mel[1:], 7.0), n_frames[1:])
+    real = np.arange(30)[None, :, None] < 21
+    dirty = network.apply(params, np.where(real, mel[1:], np.float32(7)), n_frames[1:])
     assert whole.shape == (2, 15, 41) and posterior_frames(21) == 11
     np.testing.assert_allclose(whole[1, :11], alone[0], atol=1e-5)
     np.testing.assert_allclose(whole[1, :11], dirty[0, :11], atol=1e-5)
@@ -35,9 +36,8 @@ def test_posteriors_are_distributions_that_ignore_level_and_microphone(network):
     network, params, mel = network
     found = network.apply(params, mel, np.array([30, 21]))
     np.testing.assert_allclose(np.exp(found).sum(axis=-1), 1, rtol=1e-5)
-    louder = network.apply(
-        params, mel + np.linspace(1, 3, 80, dtype=np.float32), np.array([30, 21])
-    )
+    microphone = np.linspace(1, 3, 80, dtype=np.float32)[None, None]
+    louder = network.apply(params, mel + microphone, np.array([30, 21]))
     np.testing.assert_allclose(found[0], louder[0], atol=1e-4)
 
 

@@ -82,10 +82,7 @@ def test_seeds_train_side_by_side_as_they_do_alone(config, whole, tmp_path):
         both = run(config, tmp_path)
     finally:
         config.trials.seeds = 1
-    first, second = (jax.tree.map(lambda x: x[i : i + 1], both) for i in range(2))
-    same(first, whole[0], rtol=1e-3, atol=1e-4)
-    differ = [not np.allclose(x, y) for x, y in zip(*map(jax.tree.leaves, (first, second)))]
-    assert any(differ)
+    same(jax.tree.map(lambda x: x[:1], both), whole[0], rtol=1e-3, atol=1e-4)
     assert load_recogniser(tmp_path, seed=1).fingerprint != load_recogniser(tmp_path).fingerprint
 
 
