@@ -30,7 +30,7 @@ def test_a_voice_speaks_every_phone(accent):
 
 def test_unknown_phonemes_and_voices_are_told():
     with pytest.raises(UserError, match="speaks 0 of the 1 phonemes"):
-        espeak.speak([["th"]], espeak.Voice("en-us"))
+        espeak.speak([["{"]], espeak.Voice("en-us"))
     with pytest.raises(UserError, match="no voice 'klingonish'"):
         espeak.speak([["t"]], espeak.Voice("klingonish"))
 
@@ -61,23 +61,25 @@ def test_held_out_sentences_and_speakers_are_nowhere_in_training():
     assert len(set(voices)) == len(voices) and len(voices) == 12 + 3 * len(ACCENTS)
 
 
-def test_an_utterance_is_the_same_each_time_with_true_times():
+def test_an_utterance_comes_with_the_times_of_its_phones():
     speaker = default_corpus.speakers()[0]
     audio, grid = default_corpus.speak("the old bear ran", speaker)
-    again, _ = default_corpus.speak("the old bear ran", speaker)
-    np.testing.assert_array_equal(audio, again)
     assert [w.label for w in grid.tiers["words"]] == ["the", "old", "bear", "ran"]
     assert all(p.end > p.start for p in grid.tiers["phones"])
     assert abs(grid.seconds - len(audio) / 16000) < 1e-6
 
 
-def test_the_corpus_is_made_once(tmp_path, monkeypatch):
+def test_the_corpus_is_made_once_and_the_same_whatever_was_said_before(tmp_path, monkeypatch):
     few = [default_corpus.speakers()[-1]._replace(counts={"test": 2})]
     monkeypatch.setattr(default_corpus, "speakers", lambda: few)
-    corpus = default_corpus.default_corpus(tmp_path)
-    assert len(corpus.utterances) == 2
+    first = default_corpus.default_corpus(tmp_path / "a")
+    default_corpus.speak("something in between", few[0])
+    second = default_corpus.default_corpus(tmp_path / "b")
+    for utterance in first.utterances:
+        paths = [corpus.audio_path(utterance) for corpus in (first, second)]
+        assert paths[0].read_bytes() == paths[1].read_bytes()
     monkeypatch.setattr(default_corpus, "make_corpus", None)
-    assert default_corpus.default_corpus(tmp_path) == corpus
+    assert default_corpus.default_corpus(tmp_path / "a") == first
 
 
 def test_the_folder_reads_back(spoken):

@@ -69,7 +69,7 @@ def test_faulty_utterances_are_named_and_the_others_go_on(spoken, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(spoken, broken)
     path = broken / "utterances.csv"
-    rows = list(csv.DictReader(path.open(encoding="utf-8")))
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
     soundfile.write(broken / rows[0]["audio"], np.zeros(16000), 16000)
     soundfile.write(broken / rows[1]["audio"], np.sign(np.sin(np.arange(16000))), 16000)
     rows[2] |= {"text": "\u4f60\u597d"}
@@ -84,7 +84,7 @@ def test_faulty_utterances_are_named_and_the_others_go_on(spoken, tmp_path):
         writer.writerows(rows)
     said = []
     folder = extract_features(read_corpus(broken), tmp_path, said.append)
-    faults = dict(list(csv.reader((folder / "faults.csv").open()))[1:])
+    faults = dict(list(csv.reader((folder / "faults.csv").read_text().splitlines()))[1:])
     expected = ["silent", "clipped", "cannot pronounce", "no TextGrid", "phones", "does not exist"]
     for row, words in zip(rows[:6], expected, strict=True):
         assert words in faults[row["utt_id"]]

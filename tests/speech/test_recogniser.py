@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from mmer_jax.errors import UserError
+from mmer_jax.speech.augmentation import masked
 from mmer_jax.speech.batch import SpeechBatch
 from mmer_jax.speech.recogniser import Network, load_recogniser, posterior_frames
-from mmer_jax.speech.recogniser_task import frame_targets, masked
+from mmer_jax.speech.recogniser_task import frame_targets
 
 
 @pytest.fixture(scope="module")
