@@ -13,6 +13,7 @@ def get_config():
     c.model.channels = 128
     c.model.hidden = 128  # of each direction of an LSTM
     c.model.layers = 2
+    c.model.cepstra = 26
     c.stages.recogniser = stage(
         batch_size=16,
         constant_epochs=8,

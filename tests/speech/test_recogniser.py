@@ -8,13 +8,13 @@ import pytest
 from mmer_jax.errors import UserError
 from mmer_jax.speech.augmentation import masked
 from mmer_jax.speech.batch import SpeechBatch
-from mmer_jax.speech.recogniser import Network, load_recogniser, posterior_frames
+from mmer_jax.speech.recogniser import Network, cosines, load_recogniser, posterior_frames
 from mmer_jax.speech.recogniser_task import frame_targets
 
 
 @pytest.fixture(scope="module")
 def network():
-    network = Network(channels=6, hidden=5, layers=2)
+    network = Network(channels=6, hidden=5, layers=2, cepstra=12)
     rng = np.random.default_rng(0)
     mel = rng.normal(size=(2, 30, 80)).astype(np.float32)
     params = network.init(jax.random.key(0), mel, np.array([30, 21]))
@@ -50,6 +50,13 @@ def test_gradients_reach_every_real_frame_and_no_padding(network):
 
     gradient = np.abs(jax.grad(first_phone)(jnp.asarray(mel))).sum(axis=2)
     assert (gradient[1, :21] > 0).all() and not gradient[1, 21:].any() and not gradient[0].any()
+
+
+def test_cosines_are_scipys_and_smooth_the_spectrum():
+    from scipy.fft import dct
+
+    x = np.random.default_rng(0).normal(size=(5, 80))
+    np.testing.assert_allclose(x @ cosines(80, 12), dct(x, norm="ortho")[:, :12], atol=1e-5)
 
 
 def test_masks_hide_at_most_what_they_may():
