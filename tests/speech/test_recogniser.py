@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from mmer_jax.errors import UserError
-from mmer_jax.speech.augmentation import masked
 from mmer_jax.speech.batch import SpeechBatch
 from mmer_jax.speech.recogniser import Network, cosines, load_recogniser, posterior_frames
 from mmer_jax.speech.recogniser_task import frame_targets
@@ -57,15 +56,6 @@ def test_cosines_are_scipys_and_smooth_the_spectrum():
 
     x = np.random.default_rng(0).normal(size=(5, 80))
     np.testing.assert_allclose(x @ cosines(80, 12), dct(x, norm="ortho")[:, :12], atol=1e-5)
-
-
-def test_masks_hide_at_most_what_they_may():
-    mel = jnp.arange(2 * 40 * 80, dtype=jnp.float32).reshape(2, 40, 80)
-    found = masked(jax.random.key(3), mel, bands=16, frames=12)
-    changed = np.asarray(found != mel)
-    bands, frames = changed.all(axis=1).sum(axis=1), changed.all(axis=2).sum(axis=1)
-    assert (bands <= 16).all() and (frames <= 12).all() and changed.any()
-    np.testing.assert_array_equal(masked(jax.random.key(3), mel, 0, 0), mel)
 
 
 def test_frames_belong_to_the_phone_that_has_most_of_them():
