@@ -3,6 +3,7 @@
 Goodness of pronunciation and accent intensity of every phone, as tables and figures.
 """
 
+import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -82,8 +83,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> cli.Parser:
-    import argparse
-
     parser = cli.Parser(
         prog="python -m mmer_jax.speech.score",
         description=ABOUT,

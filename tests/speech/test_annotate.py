@@ -26,7 +26,7 @@ def recogniser():
 
 
 @pytest.fixture(scope="module", params=["given", "own"])
-def annotated(request, spoken, recogniser, tmp_path_factory):
+def annotated(request, spoken, recogniser, one_width, tmp_path_factory):
     """(features, annotated features), with TextGrids or by the recogniser's alignments."""
     cache = tmp_path_factory.mktemp("annotate")
     corpus = read_corpus(spoken)

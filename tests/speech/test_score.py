@@ -17,7 +17,7 @@ from mmer_jax.speech.scoring import score as score_one
 
 
 @pytest.fixture(scope="module")
-def workdir(spoken, tmp_path_factory):
+def workdir(spoken, one_width, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("score") / "work"
     config = tiny_config(spoken, workdir.parent / "cache")
     config.stages.recogniser.constant_epochs, config.stages.recogniser.decay_epochs = 1, 0

@@ -14,7 +14,7 @@ from mmer_jax.speech.recogniser import load_recogniser
 
 
 @pytest.fixture(scope="module")
-def config(spoken, tmp_path_factory):
+def config(spoken, one_width, tmp_path_factory):
     return tiny_config(spoken, tmp_path_factory.mktemp("cache"))
 
 
@@ -67,6 +67,7 @@ def test_a_resumed_run_ends_exactly_like_an_uninterrupted_one(config, whole, tmp
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 3
 
 
+@pytest.mark.slow
 def test_the_number_of_devices_does_not_matter(config, whole, tmp_path):
     with config.unlocked():
         config.mesh.devices = 1
@@ -76,6 +77,7 @@ def test_the_number_of_devices_does_not_matter(config, whole, tmp_path):
         config.mesh.devices = 0
 
 
+@pytest.mark.slow
 def test_seeds_train_side_by_side_as_they_do_alone(config, whole, tmp_path):
     config.trials.seeds = 2
     try:
