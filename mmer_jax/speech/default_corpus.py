@@ -124,12 +124,27 @@ def make_corpus(folder: Path, who: list[Speaker]) -> None:
     write_corpus(folder, utterances)
 
 
-def speak(text: str, speaker: Speaker) -> tuple[np.ndarray, TextGrid]:
-    """(audio [n] at 16 kHz, words and phones in time) of one utterance."""
+class Told(NamedTuple):
+    """What a speaker is told of each phone of each word."""
+
+    words: tuple[str, ...]
+    phones: list[tuple[str, ...]]
+    mnemonics: list[list[list[str]]]
+    draw: random.Random  # for what is left to chance after this
+
+
+def tell(text: str, speaker: Speaker) -> Told:
+    """The phonemes of a text in the mouth of a speaker; the same each time."""
     draw = random.Random(f"{speaker.name} {text}")
     words = split_words(text, "sentence")
     phones = [stressed(word) for word in words]
     told = [accents.mnemonics(word, speaker.accent, speaker.strength, draw) for word in phones]
+    return Told(words, phones, told, draw)
+
+
+def speak(text: str, speaker: Speaker) -> tuple[np.ndarray, TextGrid]:
+    """(audio [n] at 16 kHz, words and phones in time) of one utterance."""
+    words, phones, told, draw = tell(text, speaker)
     voice = speaker.voice._replace(
         rate=round(speaker.voice.rate * draw.uniform(0.93, 1.07)),
         pitch=speaker.voice.pitch + draw.randint(-4, 4),
