@@ -72,6 +72,16 @@ ACCENTS = {
 }
 
 
+def is_mistaken(phone: str, told: Sequence[str], accent: str) -> bool | None:
+    """Whether a consonant was told as the voice's own phoneme instead of the English one.
+
+    None: a vowel, or a consonant that the voice's language has.
+    """
+    if phone in VOWELS or ACCENTS.get(accent, {}).get(phone, _ENGLISH[phone]) == _ENGLISH[phone]:
+        return None
+    return told[0] != _ENGLISH[phone]
+
+
 def mnemonics(
     word: Sequence[str], accent: str, strength: float, draw: random.Random
 ) -> list[list[str]]:

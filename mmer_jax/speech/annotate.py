@@ -20,12 +20,12 @@ from mmer_jax.data.corpus import MemorySource, RawModality
 from mmer_jax.errors import UserError, shorten
 from mmer_jax.records import write_atomically
 from mmer_jax.speech import intensity
-from mmer_jax.speech.alignment import align, durations_of
 from mmer_jax.speech.batch import SpeechBatch
 from mmer_jax.speech.dataset import SpeechData
 from mmer_jax.speech.extract import MODALITIES, PHONE_COLUMNS, STRIDE
 from mmer_jax.speech.gop import duration_weights, goodness
-from mmer_jax.speech.recogniser import Recogniser, posterior_frames
+from mmer_jax.speech.recogniser import Recogniser
+from mmer_jax.speech.spans import completed
 
 COLUMNS = (*PHONE_COLUMNS, "pitch", "energy", "goodness", "intensity")
 BATCH = 32
@@ -69,14 +69,9 @@ def annotate(folder: Path, recogniser: Recogniser, cache: Path, config) -> Path:
 def judge(recogniser: Recogniser, batch: SpeechBatch) -> Judged:
     """Spans and goodness of the phones of a batch; pure JAX."""
     posteriors = recogniser.log_posteriors(batch.mel, batch.n_frames)
-    aligned = align(
-        posteriors, posterior_frames(batch.n_frames), batch.phones, batch.n_phones, blanks=False
-    )
-    found = durations_of(aligned, batch.n_frames, batch.n_phones, STRIDE)
-    given = batch.durations.sum(axis=1, keepdims=True) > 0
-    durations = jax.numpy.where(given, batch.durations, found)
+    durations, feasible = completed(posteriors, batch)
     weights = duration_weights(durations, posteriors.shape[1], STRIDE)
-    return Judged(durations, goodness(posteriors, batch.phones, weights), aligned.feasible)
+    return Judged(durations, goodness(posteriors, batch.phones, weights), feasible)
 
 
 def _judge(columns, raw: dict[str, RawModality], recogniser: Recogniser):

@@ -18,7 +18,7 @@ _UTF8, _PHONEMES_IN_BRACKETS = 1, 0x100
 _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4  # espeak_PARAMETER
 _EVENT_END, _EVENT_PHONEME = 0, 7
 QUIET = 50  # of 100: at full volume some voices clip
-_LINKS = ("r-", ";", "@-")  # put between phonemes without being told; they end the one before
+_LINKS = ("r-", "r", ";", "@-")  # put between phonemes without being told; they end the one before
 
 
 class _EventId(ctypes.Union):
@@ -135,8 +135,7 @@ def speak(words: list[list[str]], voice: Voice) -> Speech:
     flags = _UTF8 | _PHONEMES_IN_BRACKETS
     espeak.calls.espeak_Synth(data, len(data) + 1, 0, 1, 0, flags, None, None)
     espeak.calls.espeak_Synchronize()
-    spoken = [(name.lstrip("',%="), sample) for name, sample in espeak.events]
-    spoken = [(name, sample) for name, sample in spoken if name not in _LINKS]
+    spoken = _without_links(espeak.events, [m.lstrip("',") for word in words for m in word])
     sounds = [name for name, _ in spoken if name and not name.startswith("_")]
     expected = sum(map(len, words))
     if len(sounds) != expected or not espeak.audio:
@@ -144,3 +143,16 @@ def speak(words: list[list[str]], voice: Voice) -> Speech:
             f"voice '{voice.name}' speaks {len(sounds)} of the {expected} phonemes of {text}"
         )
     return Speech(np.concatenate(espeak.audio), espeak.rate, tuple(spoken))
+
+
+def _without_links(events, told: list[str]) -> list[tuple[str, int]]:
+    """What was spoken, without stress marks and without linking sounds that nobody told."""
+    kept: list[tuple[str, int]] = []
+    count = 0
+    for marked, sample in events:
+        name = marked.lstrip("',%=")
+        if name in _LINKS and told[count : count + 1] != [name]:
+            continue
+        kept.append((name, sample))
+        count += not name.startswith("_")
+    return kept

@@ -7,14 +7,13 @@ import numpy as np
 from scipy.stats import rankdata
 
 from mmer_jax.speech import ctc
-from mmer_jax.speech.alignment import align, durations_of
 from mmer_jax.speech.annotate import BATCH
 from mmer_jax.speech.batch import SpeechBatch
 from mmer_jax.speech.dataset import SpeechData
-from mmer_jax.speech.extract import STRIDE
 from mmer_jax.speech.features import FRAME_SECONDS
-from mmer_jax.speech.recogniser import Recogniser, posterior_frames
+from mmer_jax.speech.recogniser import Recogniser
 from mmer_jax.speech.recogniser_task import error_rate
+from mmer_jax.speech.spans import aligned_durations
 
 CLOSE = 0.032  # seconds: two feature frames
 
@@ -48,9 +47,7 @@ def recognition(recogniser: Recogniser, data: SpeechData, rows: np.ndarray) -> R
 
 def _aligned(recogniser: Recogniser, batch: SpeechBatch):
     posteriors = recogniser.log_posteriors(batch.mel, batch.n_frames)
-    frames = posterior_frames(batch.n_frames)
-    found = align(posteriors, frames, batch.phones, batch.n_phones, blanks=False)
-    return posteriors, durations_of(found, batch.n_frames, batch.n_phones, STRIDE)
+    return posteriors, aligned_durations(posteriors, batch)[0]
 
 
 def _distances(batch: SpeechBatch, durations: np.ndarray) -> np.ndarray:

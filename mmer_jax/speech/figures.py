@@ -1,6 +1,9 @@
 """Figures of pronunciation: goodness over a corpus, and the phones of one utterance."""
 
+import matplotlib
 import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 
 from mmer_jax.report.figures.drawing import Drawing, colour, new_figure
 from mmer_jax.speech.features import FRAME_SECONDS, HIGHEST, N_MELS
@@ -74,59 +77,52 @@ def utterance_figure(scored: Scored, mel: np.ndarray, scale: IntensityScale) -> 
     Args:
       mel: [F, 80] log-mel spectrum.
     """
-    import matplotlib
-
     figure = new_figure(3.0)
-    axes, strip = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
-    seconds = len(mel) * FRAME_SECONDS
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
+    _spectrogram(above, mel)
+    above.set_title(" ".join(scored.word_names))
+    values = scale.intensity(scored.goodness)
+    colours = matplotlib.colormaps[INTENSITY_COLOURS]
+    for i in np.flatnonzero(scored.words >= 0):
+        above.axvline(scored.starts[i], color=colour(0), lw=0.5, alpha=0.7)
+        _phone(below, scored, i, colours(values[i]), "white" if values[i] < 0.5 else "black")
+    below.set_ylim(0, 1)
+    below.set_yticks([])
+    below.set_xlabel("time (s)")
+    for panel in (above, below):
+        panel.grid(False)
+    scalar = ScalarMappable(Normalize(0, 1), colours)
+    bar = figure.colorbar(scalar, ax=(above, below), aspect=25, pad=0.02)
+    bar.set_label("accent intensity")
+    bar.outline.set_visible(False)
+    names = [PHONES[phone] for phone in scored.phones]
+    columns = (scored.words, scored.starts, scored.ends, scored.goodness, values)
+    rows = zip(names, *(column.tolist() for column in columns), strict=True)
+    header = ["phone", "word", "start", "end", "goodness", "intensity"]
+    return Drawing(figure, header, list(map(list, rows)))
+
+
+def _spectrogram(axes, mel: np.ndarray) -> None:
     axes.imshow(
         mel.T,
         origin="lower",
         aspect="auto",
         cmap="Greys",
-        extent=(0, seconds, 0, N_MELS),
+        extent=(0, len(mel) * FRAME_SECONDS, 0, N_MELS),
         vmin=np.quantile(mel, 0.05),
         vmax=mel.max(),
         interpolation="nearest",
     )
     axes.set_ylabel(f"mel band (to {HIGHEST / 1000:.0f} kHz)")
-    axes.set_title(" ".join(scored.word_names))
-    values = scale.intensity(scored.goodness)
-    colours = matplotlib.colormaps[INTENSITY_COLOURS]
-    for phone, word, start, end, value in zip(
-        scored.phones, scored.words, scored.starts, scored.ends, values, strict=True
-    ):
-        if word < 0:
-            continue
-        strip.bar(start, 1, end - start, align="edge", color=colours(value), edgecolor="white")
-        shade = "white" if value < 0.5 else "black"
-        strip.text(
-            (start + end) / 2, 0.5, PHONES[phone], ha="center", va="center", color=shade, size=6.5
-        )
-        axes.axvline(start, color="#0072B2", lw=0.5, alpha=0.7)
-    strip.set_ylim(0, 1)
-    strip.set_yticks([])
-    strip.set_xlabel("time (s)")
-    for panel in (axes, strip):
-        panel.grid(False)
-    scalar = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(0, 1), colours)
-    bar = figure.colorbar(scalar, ax=(axes, strip), aspect=25, pad=0.02)
-    bar.set_label("accent intensity")
-    bar.outline.set_visible(False)
-    rows = [
-        [PHONES[p], int(w), float(s), float(e), float(g), float(v)]
-        for p, w, s, e, g, v in zip(
-            scored.phones,
-            scored.words,
-            scored.starts,
-            scored.ends,
-            scored.goodness,
-            values,
-            strict=True,
-        )
-    ]
-    header = ["phone", "word", "start", "end", "goodness", "intensity"]
-    return Drawing(figure, header, rows)
+
+
+def _phone(axes, scored: Scored, i: int, fill, ink: str) -> None:
+    """A phone as a box in its colour; the name stands upright where the box is narrow."""
+    start, end = scored.starts[i], scored.ends[i]
+    axes.bar(start, 1, end - start, align="edge", color=fill, edgecolor="white", linewidth=0.6)
+    narrow = (end - start) < 0.022 * scored.ends.max()
+    place = {"ha": "center", "va": "center", "rotation": 90 if narrow else 0}
+    axes.text((start + end) / 2, 0.5, PHONES[scored.phones[i]], color=ink, size=6.5, **place)
 
 
 def comparison_figure(learners: np.ndarray, reference: np.ndarray) -> Drawing:

@@ -46,7 +46,8 @@ def goodness(
 ) -> Float[Array, "B P"]:
     """GoP of every phone; 0 where it has no frame. Differentiable in the posteriors."""
     canonical = jnp.take_along_axis(log_posteriors, phones[:, None], axis=2)  # [B, G, P]
-    best = jnp.max(log_posteriors.at[..., BLANK].set(-jnp.inf), axis=2, keepdims=True)
+    is_blank = jnp.arange(log_posteriors.shape[2])[None, None] == BLANK
+    best = jnp.max(jnp.where(is_blank, -jnp.inf, log_posteriors), axis=2, keepdims=True)
     total = jnp.sum(weights, axis=2)
     difference = jnp.einsum("bpg,bgp->bp", weights, canonical - best)
     return difference / jnp.maximum(total, 1e-9)

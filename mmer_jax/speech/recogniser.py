@@ -23,6 +23,7 @@ from mmer_jax.speech.layers import BiLSTM, Convolution, frame_mask
 from mmer_jax.speech.phones import N_SYMBOLS
 
 STAGE = "recogniser"
+SIZES = ("channels", "hidden", "layers", "cepstra")  # of the network, in section `model`
 SPREAD = 2.0  # about the standard deviation of log-mel values of speech
 
 
@@ -33,18 +34,21 @@ class Network(nn.Module):
       channels: of the convolutions.
       hidden: of each direction of an LSTM.
       layers: of LSTMs.
+      cepstra: of the mel spectrum that are kept. A window of 64 ms resolves the harmonics of the
+        voice; the first cepstra keep the envelope, so that pitch is not taken for a phone.
     """
 
     channels: int
     hidden: int
     layers: int
+    cepstra: int
 
     @nn.compact
     def __call__(
         self, mel: Float[Array, "B F M"], n_frames: Int[Array, " B"], dropout=None
     ) -> Float[Array, "B G S"]:
         """Log posteriors of G = ceil(F / 2) frames; `dropout` is a rate, None turns it off."""
-        x = centred(mel, n_frames)
+        x = centred(mel, n_frames) @ cosines(mel.shape[2], self.cepstra)
         x = nn.relu(nn.LayerNorm()(Convolution(self.channels, 5)(x, n_frames)))
         x = nn.relu(nn.LayerNorm()(Convolution(self.channels, 5, STRIDE)(x, n_frames)))
         count = posterior_frames(n_frames)
@@ -62,6 +66,13 @@ def centred(mel: Float[Array, "B F M"], n_frames: Int[Array, " B"]) -> Float[Arr
     return jnp.where(real, (mel - mean) / SPREAD, 0.0)
 
 
+def cosines(bands: int, count: int) -> np.ndarray:
+    """[bands, count] orthonormal cosines from the slowest on (DCT-II)."""
+    angle = np.pi * (np.arange(bands) + 0.5)[:, None] * np.arange(count)[None] / bands
+    scale = np.where(np.arange(count) == 0, 1.0, np.sqrt(2.0))[None] / np.sqrt(bands)
+    return (scale * np.cos(angle)).astype(np.float32)
+
+
 def posterior_frames(n_frames):
     """Frames of the posteriors of so many feature frames."""
     return -(-n_frames // STRIDE)
@@ -69,7 +80,7 @@ def posterior_frames(n_frames):
 
 def make_network(model) -> Network:
     """The network of a configuration's section `model`."""
-    return Network(channels=model.channels, hidden=model.hidden, layers=model.layers)
+    return Network(**{name: model[name] for name in SIZES})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +114,7 @@ def load_recogniser(workdir: str | Path, seed: int = 0) -> Recogniser:
     path = workdir / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))["config"]
-        sizes = {f.name: config[f"model.{f.name}"] for f in dataclasses.fields(Network)[:3]}
+        sizes = {name: config[f"model.{name}"] for name in SIZES}
         right = config["method"] == STAGE
     except (OSError, ValueError, KeyError, TypeError):
         right = False

@@ -15,8 +15,10 @@ from mmer_jax.report.figures import drawing
 from mmer_jax.speech import corpora
 from mmer_jax.speech.annotate import COLUMNS, annotate
 from mmer_jax.speech.dataset import SpeechData
+from mmer_jax.speech.default_corpus import speakers
 from mmer_jax.speech.evaluation import auc, recognition, utterance_means
 from mmer_jax.speech.figures import goodness_figure
+from mmer_jax.speech.mispronunciation import consonants
 from mmer_jax.speech.recogniser import load_recogniser
 
 SCORES = "scores.csv"
@@ -62,6 +64,8 @@ def _score_seed(workdir: Path, config, data: SpeechData, folder: Path, seed: int
         if (mine & l1).any() and (mine & ~l1).any():
             separation = auc(means[mine & ~l1], means[mine & l1])
             rows.append((seed, split, "auc_l1_l2", f"{separation:.6g}", int(mine.sum())))
+        if not config.data.corpus:
+            rows += _consonants(seed, split, columns, values, lengths)
     if seed == 0:
         shutil.copy(annotated / "scaling.json", workdir / "scaling.json")
         shown = "test" if (columns["split"] == "test").any() else "dev"
@@ -69,6 +73,14 @@ def _score_seed(workdir: Path, config, data: SpeechData, folder: Path, seed: int
             figure = goodness_figure(columns, values, means, lengths, shown)
             drawing.save(figure, workdir / "report", "goodness")
     return rows
+
+
+def _consonants(seed: int, split: str, columns, values, lengths) -> list[tuple]:
+    """How well goodness tells mistaken consonants from right ones, in the default corpus."""
+    who = {speaker.name: speaker for speaker in speakers()}
+    wrong, right = consonants(columns, values["goodness"], values["word"], lengths, who, split)
+    found = auc(wrong, right)
+    return [(seed, split, "auc_consonants", f"{found:.6g}", len(wrong) + len(right))]
 
 
 def _table(path: Path) -> Table:

@@ -3,6 +3,8 @@
 CTC alone teaches which phones come in which order. Its posteriors are peaks with blanks between,
 which says little about how long a phone lasts or how well all of it was spoken. The frame loss, a
 cross-entropy at every frame that an alignment covers, makes the posteriors hold through the phone.
+Utterances without a TextGrid can be aligned by the recogniser itself once it knows enough
+(`align_from`): Viterbi training.
 """
 
 from collections.abc import Sequence
@@ -17,11 +19,13 @@ from rich.console import Console
 
 from mmer_jax.errors import UserError
 from mmer_jax.speech import corpora, ctc
+from mmer_jax.speech.augmentation import masked, vary
 from mmer_jax.speech.batch import SpeechBatch
 from mmer_jax.speech.gop import duration_weights
 from mmer_jax.speech.layers import frame_mask
 from mmer_jax.speech.phones import BLANK
 from mmer_jax.speech.recogniser import STAGE, STRIDE, make_network, posterior_frames
+from mmer_jax.speech.spans import completed, has_durations
 
 
 class RecogniserTask:
@@ -50,9 +54,9 @@ class RecogniserTask:
         return {"network": self._network.init(rng, mel, n_frames)["params"]}
 
     def loss(self, params, batch: SpeechBatch, rng: Array, epoch):
-        del epoch
-        mask_key, dropout_key = jax.random.split(rng)
-        mel = masked(mask_key, batch.mel, self.settings.mask_bands, self.settings.mask_frames)
+        vary_key, mask_key, dropout_key = jax.random.split(rng, 3)
+        mel = vary(vary_key, batch.mel, warp=self.settings.warp, noise=self.settings.noise)
+        mel = masked(mask_key, mel, self.settings.mask_bands, self.settings.mask_frames)
         posteriors = self._network.apply(
             {"params": params["network"]},
             mel,
@@ -62,9 +66,19 @@ class RecogniserTask:
         )
         share = batch.weights / jnp.maximum(jnp.sum(batch.weights), 1.0)
         sequence = jnp.sum(share * ctc_loss(posteriors, batch))
-        frames = jnp.sum(share * frame_loss(posteriors, batch))
+        frames = jnp.sum(
+            share * frame_loss(posteriors, self._with_durations(posteriors, batch, epoch))
+        )
         total = sequence + self.settings.frame_weight * frames
         return total, {"loss": total, "ctc": sequence, "frames": frames}
+
+    def _with_durations(self, posteriors, batch: SpeechBatch, epoch) -> SpeechBatch:
+        """From epoch `align_from` on, own alignments for utterances that came without one."""
+        if not self.settings.align_from:
+            return batch
+        own, feasible = completed(jax.lax.stop_gradient(posteriors), batch)
+        wanted = has_durations(batch) | (feasible & (epoch >= self.settings.align_from))
+        return batch._replace(durations=jnp.where(wanted[:, None], own, 0))
 
     def predict(self, params, batch: SpeechBatch):
         variables = {"params": params["network"]}
@@ -78,22 +92,6 @@ class RecogniserTask:
         from mmer_jax.speech.recogniser_report import write_report
 
         write_report(workdir, self._config, self.data, self._folder, console)
-
-
-def masked(
-    key: Array, mel: Float[Array, "B F M"], bands: int, frames: int
-) -> Float[Array, "B F M"]:
-    """SpecAugment: up to `bands` bands and up to `frames` frames of each row at its mean."""
-    for number, (axis, most) in enumerate(((1, frames), (2, bands))):
-        size, place = jax.random.split(jax.random.fold_in(key, number))
-        length = mel.shape[axis]
-        widths = jax.random.randint(size, (len(mel), 1), 0, most + 1)
-        starts = jax.random.randint(place, (len(mel), 1), 0, length)
-        at = jnp.arange(length)[None]
-        hit = (at >= starts) & (at < starts + widths)
-        mean = jnp.mean(mel, axis=(1, 2), keepdims=True)
-        mel = jnp.where(hit[:, :, None] if axis == 1 else hit[:, None], mean, mel)
-    return mel
 
 
 def ctc_loss(posteriors: Float[Array, "B G S"], batch: SpeechBatch) -> Float[Array, " B"]:

@@ -3,6 +3,7 @@
 Goodness of pronunciation and accent intensity of every phone, as tables and figures.
 """
 
+import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -82,8 +83,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> cli.Parser:
-    import argparse
-
     parser = cli.Parser(
         prog="python -m mmer_jax.speech.score",
         description=ABOUT,
@@ -167,11 +166,16 @@ def _compare(
     scorer = Scorer(recogniser)
     reference = {}
     for scored in found:
-        audio = reference_audio(scored)
+        try:
+            audio = reference_audio(scored)
+        except UserError as error:
+            print(f"no L1 voice: {scored.utt_id}: {error}", file=sys.stderr)
+            continue
         mel = features.log_mel(features.magnitudes(audio))
         reference[scored.utt_id] = scorer.spectrum(by_id[scored.utt_id], mel)
-    if len(found) > 1:
-        means = [np.array([s.mean for s in part]) for part in (found, reference.values())]
+    if len(reference) > 1:
+        beside = [scored for scored in found if scored.utt_id in reference]
+        means = [np.array([s.mean for s in part]) for part in (beside, reference.values())]
         with drawing.look():
             drawing.save(comparison_figure(*means), out, "comparison")
     return reference

@@ -101,8 +101,9 @@ def summary(
         f"intensity {_spread(intensity)}"
     )
     if reference:
-        own = np.array([reference[scored.utt_id].mean for scored in found])
-        worse = np.mean(means < own)
+        pairs = [(s.mean, reference[s.utt_id].mean) for s in found if s.utt_id in reference]
+        learners, own = np.array(pairs).T
+        worse = np.mean(learners < own)
         text += (
             f"\nL1 voice on the same sentences: goodness {_spread(own)}; "
             f"{100 * worse:.0f} % of the utterances lie below it"

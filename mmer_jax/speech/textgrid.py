@@ -55,7 +55,7 @@ def read_textgrid(path: Path) -> TextGrid:
             next(tokens), next(tokens)  # its own start and end
             count = int(next(tokens))
             if kind == "IntervalTier":
-                tiers[name] = tuple(_interval(tokens) for _ in range(count))
+                tiers[name] = tuple([_interval(tokens) for _ in range(count)])
             else:
                 for _ in range(2 * count):
                     next(tokens)

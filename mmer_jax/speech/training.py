@@ -191,14 +191,13 @@ class Training:
     def _validate(self, state: TrainState, dev) -> list[dict[str, float]]:
         """Scores of each seed on the dev rows."""
         batches = list(self._task.data.stream(dev))
-        outputs = [
-            jax.tree.map(np.asarray, self._predict(state.params, self._put(batch)))
-            for batch in batches
-        ]
-        return [
-            self._task.validate(batches, [jax.tree.map(lambda x: x[t], o) for o in outputs])  # noqa: B023
-            for t in range(len(self._trials))
-        ]
+        outputs = [self._predict(state.params, self._put(batch)) for batch in batches]
+        host = jax.tree.map(np.asarray, outputs)
+
+        def of_trial(number: int) -> dict[str, float]:
+            return self._task.validate(batches, jax.tree.map(lambda x: x[number], host))
+
+        return [of_trial(number) for number in range(len(self._trials))]
 
     def _choose(self, state: TrainState, scores, epoch: int) -> TrainState:
         """The best parameters so far, by dev score; of equal epochs the first."""
