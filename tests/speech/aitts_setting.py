@@ -21,7 +21,7 @@ ACCENTS = ("", "cmn", "de")
 
 def make_judge() -> Judge:
     """A small recogniser that was never trained."""
-    network = Network(channels=8, hidden=8, layers=1)
+    network = Network(channels=8, hidden=8, layers=1, cepstra=12)
     params = network.init(jax.random.key(5), jnp.zeros((1, 8, N_MELS)), jnp.full(1, 8))["params"]
     params = jax.tree.map(lambda leaf: 3 * leaf, params)  # posteriors that are not all alike
     return Judge(Recogniser(network, params, "untrained"), IntensityScale(-3.0, 0.0, "minmax"))
