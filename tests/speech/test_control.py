@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from aitts_setting import make_batch, make_judge, make_synthesiser
 
-from mmer_jax.speech.control import LEVELS, Bench, Measured, correlation, draw, measure, summary
+from mmer_jax.speech.control import LEVELS
+from mmer_jax.speech.control_study import Bench, Measured, correlation, draw, measure, summary
 from mmer_jax.speech.features import N_MELS
 from mmer_jax.speech.held_out_sentences import Sentence
 from mmer_jax.speech.phones import pronounce, sequence
