@@ -16,9 +16,9 @@ def get_config():
     c.model.cepstra = 26
     c.stages.recogniser = stage(
         batch_size=16,
-        constant_epochs=8,
-        decay_epochs=8,
-        learning_rate=1e-3,
+        constant_epochs=14,
+        decay_epochs=14,
+        learning_rate=2e-3,
         clip=5.0,
         dropout=0.2,
         frame_weight=1.0,  # 0: CTC alone

@@ -1,5 +1,6 @@
 """How good a recogniser is: phone error rate, boundaries, and telling L1 from L2."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -11,8 +12,7 @@ from mmer_jax.speech.annotate import BATCH
 from mmer_jax.speech.batch import SpeechBatch
 from mmer_jax.speech.dataset import SpeechData
 from mmer_jax.speech.features import FRAME_SECONDS
-from mmer_jax.speech.recogniser import Recogniser
-from mmer_jax.speech.recogniser_task import error_rate
+from mmer_jax.speech.recogniser import Recogniser, posterior_frames
 from mmer_jax.speech.spans import aligned_durations
 
 CLOSE = 0.032  # seconds: two feature frames
@@ -57,6 +57,19 @@ def _distances(batch: SpeechBatch, durations: np.ndarray) -> np.ndarray:
     inner = np.arange(given.shape[1])[None] < batch.n_phones[:, None] - 1
     counted = inner & (batch.durations.sum(axis=1) > 0)[:, None] & (batch.weights > 0)[:, None]
     return np.abs(given - found)[counted]
+
+
+def error_rate(
+    batches: Sequence[SpeechBatch], outputs: Sequence[np.ndarray], decode=ctc.greedy
+) -> float:
+    """Phone error rate over the rows that count."""
+    heard, spoken = [], []
+    for batch, posteriors in zip(batches, outputs, strict=True):
+        for row in np.flatnonzero(batch.weights):
+            n_frames = int(posterior_frames(batch.n_frames[row]))
+            heard.append(decode(posteriors[row], n_frames))
+            spoken.append(batch.phones[row, : batch.n_phones[row]].tolist())
+    return ctc.phone_error_rate(heard, spoken)
 
 
 def auc(lower: np.ndarray, higher: np.ndarray) -> float:

@@ -18,13 +18,15 @@ from jaxtyping import Array, Float, Int
 from rich.console import Console
 
 from mmer_jax.errors import UserError
-from mmer_jax.speech import corpora, ctc
+from mmer_jax.speech import corpora
 from mmer_jax.speech.augmentation import masked, vary
 from mmer_jax.speech.batch import SpeechBatch
+from mmer_jax.speech.evaluation import error_rate
 from mmer_jax.speech.gop import duration_weights
 from mmer_jax.speech.layers import frame_mask
 from mmer_jax.speech.phones import BLANK
 from mmer_jax.speech.recogniser import STAGE, STRIDE, make_network, posterior_frames
+from mmer_jax.speech.recogniser_report import write_report
 from mmer_jax.speech.spans import completed, has_durations
 
 
@@ -89,8 +91,6 @@ class RecogniserTask:
         return {"validation_score": 1.0 - rate, "per": rate}
 
     def finish(self, workdir: Path, params, console: Console) -> None:
-        from mmer_jax.speech.recogniser_report import write_report
-
         write_report(workdir, self._config, self.data, self._folder, console)
 
 
@@ -119,16 +119,3 @@ def frame_targets(
     phone = jnp.argmax(weights, axis=1)
     known = (jnp.max(weights, axis=1) > 0).astype(jnp.float32)
     return jnp.take_along_axis(batch.phones, phone, axis=1), known
-
-
-def error_rate(
-    batches: Sequence[SpeechBatch], outputs: Sequence[np.ndarray], decode=ctc.greedy
-) -> float:
-    """Phone error rate over the rows that count."""
-    heard, spoken = [], []
-    for batch, posteriors in zip(batches, outputs, strict=True):
-        for row in np.flatnonzero(batch.weights):
-            n_frames = int(posterior_frames(batch.n_frames[row]))
-            heard.append(decode(posteriors[row], n_frames))
-            spoken.append(batch.phones[row, : batch.n_phones[row]].tolist())
-    return ctc.phone_error_rate(heard, spoken)

@@ -10,7 +10,7 @@ from rich.console import Console
 from speech_corpora import tiny_config
 
 from mmer_jax.speech import score, training
-from mmer_jax.speech.phones import INDEX, PHONES
+from mmer_jax.speech.phones import INDEX, PHONES, SIL
 from mmer_jax.speech.recogniser import load_recogniser
 from mmer_jax.speech.scoring import posteriors_of
 from mmer_jax.speech.scoring import score as score_one
@@ -127,7 +127,7 @@ def test_what_is_missing_is_told(workdir, tmp_path, arguments, message, capsys):
 
 def test_a_pause_belongs_to_no_phone():
     """K AA with a pause of three frames between, certain posteriors."""
-    best = [0, INDEX["K"], INDEX["K"], 40, 40, 40, INDEX["AA"], 0]
+    best = [SIL, INDEX["K"], INDEX["K"], SIL, SIL, SIL, INDEX["AA"], SIL]
     posteriors = np.where(np.eye(41)[best] > 0, -0.01, -9.0).astype(np.float32)
     ids = np.array([40, INDEX["K"], INDEX["AA"], 40])
     found = score_one("u", ("ka",), ids, np.array([-1, 0, 0, -1]), posteriors, 0.032)
