@@ -3,7 +3,7 @@
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mmer_jax import config as config_lib
@@ -83,11 +83,22 @@ def claim(workdir: Path, config, corpus: Corpus, unlabelled: Corpus | None = Non
     mine = _contents(config, corpus.spec, *facts) | more
     if unlabelled is not None:
         mine["corpus"]["unlabelled"] = unlabelled.fingerprint
+    claim_contents(workdir, mine, _differences)
+
+
+def claim_contents(
+    workdir: Path, mine: dict, differences: Callable[[dict, dict], list[str]]
+) -> None:
+    """Write `mine` as config.json, or refuse if another run's stands there and has begun.
+
+    Args:
+      differences: (theirs, mine) -> what may not differ but does.
+    """
     path = workdir / "config.json"
     begun = any(any(workdir.glob(name)) for name in BEGUN)
     if path.exists():
         try:
-            different = _differences(read_signed(path), mine)
+            different = differences(read_signed(path), mine)
         except Damaged as error:
             raise UserError(
                 f"{path} {error}; delete it and run this command again, if the workdir is its"
@@ -163,14 +174,20 @@ def read_run(workdir: Path) -> tuple[dict[str, object], CorpusSpec]:
 def _differences(theirs: dict, mine: dict) -> list[str]:
     """What differs; a setting that `theirs` does not know yet had today's default."""
     theirs = theirs | {"config": config_lib.flat(config_lib.base()) | theirs["config"]}
-    found = []
     if theirs["corpus"]["fingerprint"] is None:  # imported: only shapes are known of its corpus
         theirs, mine = (run | {"corpus": _shapes(run["corpus"])} for run in (theirs, mine))
-    for section, ignored in (("config", config_lib.INCIDENTAL), ("corpus", ())):
-        for key in sorted(theirs[section].keys() | mine[section].keys()):
-            old, new = theirs[section].get(key), mine[section].get(key)
-            if old != new and key not in ignored:
-                found.append(f"{key} there {old!r}, here {new!r}")
+    return differences_of(theirs["config"], mine["config"], config_lib.INCIDENTAL) + differences_of(
+        theirs["corpus"], mine["corpus"]
+    )
+
+
+def differences_of(theirs: dict, mine: dict, ignored: Sequence[str] = ()) -> list[str]:
+    """The keys, not among the `ignored`, whose values differ, in words."""
+    found = []
+    for key in sorted(theirs.keys() | mine.keys()):
+        old, new = theirs.get(key), mine.get(key)
+        if old != new and key not in ignored:
+            found.append(f"{key} there {old!r}, here {new!r}")
     return found
 
 

@@ -1,0 +1,1 @@
+"""Importers of published speech corpora into a folder with utterances.csv."""

@@ -1,0 +1,132 @@
+"""Training of Ai-TTS: exact resumption, any number of devices, and what is written at the end."""
+
+import io
+import json
+
+import jax
+import numpy as np
+import pytest
+from aitts_setting import make_data, make_judge, model_settings
+from rich.console import Console
+
+from configs.aitts import get_config
+from configs.aitts_baseline import get_config as get_baseline
+from mmer_jax.checkpoint import load_final
+from mmer_jax.errors import UserError
+from mmer_jax.interrupt import Interrupted
+from mmer_jax.speech.aitts_task import AiTTSTask, check_values, seen, voices
+from mmer_jax.speech.training import Training
+
+
+def tiny_config(base=get_config, **stage):
+    """The shipped configuration, shrunk."""
+    config = base()
+    with config.unlocked():
+        config.model.update(model_settings(control=config.model.control))
+        config.data.recogniser = "somewhere"
+        config.checkpoint.every_seconds = 0.0
+        config.trials.seeds = 2
+        config.stages.aitts.update(
+            {"batch_size": 4, "constant_epochs": 1, "decay_epochs": 1, "consistency_from": 1}
+        )
+        config.stages.aitts.update(stage)
+    return config
+
+
+def train(workdir, config, epochs=None):
+    """Train to the end, or stop after `epochs` as a signal would."""
+    workdir.mkdir(exist_ok=True)
+    task = AiTTSTask(config, make_data(), make_judge())
+    training = Training(config, task, workdir, ["seed0", "seed1"])
+    if epochs is not None:
+        checkpoint = training._checkpoint
+
+        def stop(done, state, request):
+            if done == epochs:
+                request.signal = 15
+            checkpoint(done, state, request)
+
+        training._checkpoint = stop
+    training.run(Console(file=io.StringIO()))
+    return task
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("aitts")
+    task = train(workdir, tiny_config())
+    return workdir, task
+
+
+def leaves(workdir):
+    return jax.tree.leaves(load_final(workdir, "aitts"))
+
+
+def test_resumed_training_ends_where_uninterrupted_training_does(trained, tmp_path):
+    with pytest.raises(Interrupted):
+        train(tmp_path, tiny_config(), epochs=1)
+    train(tmp_path, tiny_config())
+    for ours, theirs in zip(leaves(tmp_path), leaves(trained[0]), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.slow
+def test_one_device_gives_what_eight_give(trained, tmp_path):
+    config = tiny_config()
+    config.mesh.devices = 1
+    train(tmp_path, config)
+    for ours, theirs in zip(leaves(tmp_path), leaves(trained[0]), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-3)
+
+
+def test_consistency_is_logged_from_its_epoch_on(trained):
+    records = [json.loads(x) for x in (trained[0] / "metrics.jsonl").read_text().splitlines()]
+    found = {record["epoch"]: record["consistency"] for record in records}
+    assert found[1] == 0.0 and found[2] > 0.0
+    assert all(record["validation/consistency"] > 0 for record in records)
+
+
+def test_the_end_is_written(trained):
+    workdir, task = trained
+    params = jax.tree.map(lambda leaf: np.asarray(leaf), load_final(workdir, "aitts")["aitts"])
+    task.finish(workdir, params, Console(file=io.StringIO()))
+    header, *rows = (workdir / "prosody.csv").read_text().splitlines()
+    assert header == "quantity,unit,speech,system,rmse,mae,phones"
+    assert len(rows) == 3 * 3  # quantities, systems; the only test utterance is L1
+    assert len((workdir / "distortion.csv").read_text().splitlines()) == 2
+    assert (workdir / "samples.html").read_text().count("<audio") == 1 + 2 * 5
+
+
+def test_the_baseline_trains_an_adversary_and_no_intensity(tmp_path):
+    task = train(tmp_path, tiny_config(get_baseline))
+    record = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert record["adversary"] > 0
+    assert not {"intensity", "consistency"} & set(record)
+    assert not task.is_consistent
+
+
+def test_only_training_speakers_are_known():
+    data = make_data()
+    assert voices(data) == {"cmn0": "cmn", "de0": "de", "en0": ""}
+    assert seen(data, "test").tolist() == [1]
+    data.columns["speaker"][1] = "stranger"
+    with pytest.raises(UserError, match="no utterance of a training speaker in split 'test_seen'"):
+        seen(data, "test")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("model.control", "words", "choose one of: phone, utterance, none, adversarial"),
+        ("model.heads", 3, "even multiple of model.heads, 3"),
+        ("model.kernel", 4, "expected an odd number"),
+        ("model.decoder_blocks", 0, "at least 1"),
+        ("stages.aitts.consistency_rows", 0.0, "share of the batch"),
+        ("data.recogniser", "", "train one with configs/l1_recogniser.py"),
+    ],
+)
+def test_values_that_build_no_network_are_refused(key, value, message):
+    config = tiny_config()
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match=message):
+        check_values(config)
