@@ -14,6 +14,7 @@ INCIDENTAL = (
     "mesh.data",
     "mesh.devices",
     "checkpoint.every_seconds",
+    "checkpoint.grace_seconds",
     "log.tensorboard",
 )
 
@@ -44,6 +45,7 @@ def base() -> ConfigDict:
 
     c.checkpoint = ConfigDict()
     c.checkpoint.every_seconds = 60.0  # 0: after every epoch
+    c.checkpoint.grace_seconds = 15.0  # how long a signal waits for the end of an epoch
 
     c.log = ConfigDict()
     c.log.tensorboard = False
