@@ -89,7 +89,7 @@ READ_BACK = (
     "normalization.npz",
     "checkpoints/final/*.json",
     "checkpoints/final/*/_CHECKPOINT_METADATA",
-    "checkpoints/final/*/state/manifest.ocdbt",
+    "checkpoints/final/*/manifest.ocdbt",
 )
 
 

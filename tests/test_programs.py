@@ -209,6 +209,8 @@ def test_marked_test_utterances_do_not_change_training(corpus, tmp_path, monkeyp
     marked_rows = np.flatnonzero(corpus.columns["session"] == "0")
 
     class Marked:
+        rows_of_process = corpus.source.rows_of_process
+
         def stream(self, batches):
             batches = list(batches)
             for rows, features in zip(batches, corpus.source.stream(batches), strict=True):
