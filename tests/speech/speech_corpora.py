@@ -32,4 +32,5 @@ def tiny_config(corpus: Path, cache: Path):
         config.model.channels, config.model.hidden, config.model.layers = 8, 8, 1
         config.stages.recogniser.update(batch_size=8, constant_epochs=2, decay_epochs=1)
         config.checkpoint.every_seconds = 0.0
+        config.mesh.devices = 1
     return config
