@@ -18,6 +18,7 @@ from typing import Any, NoReturn, TypeVar
 import jax
 import numpy as np
 from jax._src import distributed as jax_distributed  # its store has no public name
+from jax._src.clusters.cloud_tpu_cluster import GceTpuCluster, GkeTpuCluster  # nor have these
 
 from mmer_jax.errors import UserError
 
@@ -86,16 +87,16 @@ def initialize(coordinator: str | None, num_processes: int | None, process_id: i
 
 
 def _in_cluster() -> bool:
-    """Whether JAX would recognise several processes here.
+    """Whether this is one of several processes that JAX can connect by itself.
 
-    One task of SLURM, an array's for example, is one process.
+    One task of SLURM, an array's for example, is one process, and so is a TPU machine alone.
     """
     if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ:
         return True
     if int(os.environ.get("OMPI_COMM_WORLD_SIZE", "1")) > 1:
         return True
-    hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
-    return len(hosts) > 1 or "MEGASCALE_COORDINATOR_ADDRESS" in os.environ
+    slices = (GkeTpuCluster, GceTpuCluster)
+    return any(cluster.is_env_present() and cluster.get_process_count() > 1 for cluster in slices)
 
 
 def count() -> int:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from helpers import write_features
+from jax._src.clusters import cloud_tpu_cluster
 from processes import FUSION, IFMMIN, in_processes, run, started
 
 from mmer_jax import distributed
@@ -177,7 +178,7 @@ def test_half_of_what_is_needed_is_refused(given, message):
         ({"OMPI_COMM_WORLD_SIZE": "2"}, True),
         ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
         ({"TPU_WORKER_HOSTNAMES": "a,b"}, True),
-        ({"MEGASCALE_COORDINATOR_ADDRESS": "a:1"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "a", "MEGASCALE_NUM_SLICES": "2"}, True),
     ],
 )
 def test_clusters_are_recognised(environment, expected, monkeypatch):
@@ -185,6 +186,11 @@ def test_clusters_are_recognised(environment, expected, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+    if "TPU_WORKER_HOSTNAMES" in environment:  # as JAX finds on a TPU machine of GKE
+        monkeypatch.setattr(cloud_tpu_cluster, "running_in_cloud_tpu_vm", True)
+        monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
+        monkeypatch.setenv("MEGASCALE_SLICE_ID", "0")
+        monkeypatch.setenv("MEGASCALE_NUM_SLICES", environment.get("MEGASCALE_NUM_SLICES", "1"))
     assert distributed._in_cluster() == expected
 
 
