@@ -12,8 +12,9 @@ from rich.console import Console
 
 from mmer_jax import report
 from mmer_jax.records import one_at_a_time
+from mmer_jax.scoring import STAMP
 from mmer_jax.sweep import Point
-from mmer_jax.train import STAMP, run
+from mmer_jax.train import run
 
 BASE = "as_configured"  # the point without overrides
 

@@ -11,7 +11,7 @@ from helpers import flip, shrunk, train, truncate
 from one_run import fill_up, kill_when, run, small_disk
 
 from configs import utt_fusion
-from mmer_jax import records
+from mmer_jax import records, scoring
 from mmer_jax.errors import UserError
 from mmer_jax.report.runs import load_run
 from mmer_jax.trained import load_trained
@@ -145,9 +145,7 @@ def test_a_disk_that_fills_up_in_training_costs_no_checkpoint(whole, tmp_path, m
 
 
 def test_a_disk_that_fills_up_in_scoring_keeps_the_earlier_results(whole, tmp_path, monkeypatch):
-    from mmer_jax import train as train_lib
-
-    evaluate = train_lib.evaluate_trials
+    evaluate = scoring.evaluate_trials
 
     def then_full(*args):
         results = evaluate(*args)
@@ -159,7 +157,7 @@ def test_a_disk_that_fills_up_in_scoring_keeps_the_earlier_results(whole, tmp_pa
         shutil.copytree(whole, workdir)
         before = (workdir / "results.csv").read_bytes()
         with monkeypatch.context() as patched:
-            patched.setattr(train_lib, "evaluate_trials", then_full)
+            patched.setattr(scoring, "evaluate_trials", then_full)
             with pytest.raises(UserError, match="disk full while writing .*results.csv; the earl"):
                 train(config(eval__protocols=("full",)), workdir)
         assert (workdir / "results.csv").read_bytes() == before

@@ -351,7 +351,7 @@ def test_an_interrupted_evaluation_leaves_no_stamp(demo_run, tmp_path, monkeypat
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mmer_jax.train.evaluate_trials", stop)
+    monkeypatch.setattr("mmer_jax.scoring.evaluate_trials", stop)
     with pytest.raises(KeyboardInterrupt):
         train(shrunk(demo.get_config(), trials__seeds=2, eval__mask_seed=1), workdir)
     assert not (workdir / "evaluated.json").exists() and not (workdir / "sweep.csv").exists()
