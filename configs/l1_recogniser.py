@@ -16,8 +16,8 @@ def get_config():
     c.model.cepstra = 26
     c.stages.recogniser = stage(
         batch_size=16,
-        constant_epochs=14,
-        decay_epochs=14,
+        constant_epochs=10,
+        decay_epochs=8,
         learning_rate=2e-3,
         clip=5.0,
         dropout=0.2,
