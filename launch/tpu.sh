@@ -94,7 +94,7 @@ mountpoint -q /shared || sudo mount -t nfs $(quoted "$nfs") /shared"
   on_hosts 'set -e; mkdir -p mmer_jax; tar -xzf mmer_jax.tar.gz -C mmer_jax; cd mmer_jax
 [ -x .venv/bin/python ] || { python3 -m pip install --quiet --user uv
 python3 -m uv venv --quiet --seed --python 3.12 .venv; }
-bash launch/install.sh tpu'
+bash launch/install.sh tpu,gcs'
 }
 
 # Only one run at a time on a host: after a lost connection the old one first has to end.
