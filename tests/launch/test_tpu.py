@@ -55,7 +55,7 @@ def test_setup_copies_this_folder_to_every_host_and_installs(checkout, tmp_path)
     assert tar == ["tar", "--exclude=__pycache__", "-czf", archive, *parts]
     assert scp == [*TPUS, "tpu-vm", "scp", archive, "slice-1:", "--worker=all", *WHERE]
     assert install[:6] == [*TPUS, "tpu-vm", "ssh", "slice-1"] and install[6] == "--worker=all"
-    assert install[7].endswith("\nbash launch/install.sh tpu")
+    assert install[7].endswith("\nbash launch/install.sh tpu,gcs")
 
 
 def test_setup_mounts_a_file_share_first(checkout, tmp_path):
