@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ml_collections import ConfigDict, config_dict
 
@@ -181,9 +181,11 @@ def flat(config: ConfigDict) -> dict[str, object]:
     return found
 
 
-def from_flat(values: Mapping[str, object]) -> ConfigDict:
-    """The configuration that `flat` made `values` of; keys they lack have their defaults."""
-    c = base()
+def from_flat(
+    values: Mapping[str, object], defaults: Callable[[], ConfigDict] = base
+) -> ConfigDict:
+    """The configuration that `flat` made `values` of; keys they lack have their `defaults`."""
+    c = defaults()
     for key, value in values.items():
         *sections, name = key.split(".")
         section = c

@@ -12,6 +12,7 @@ from rich.console import Console
 from mmer_jax import config as config_lib
 from mmer_jax.checkpoint import finished_trials, load_final
 from mmer_jax.errors import UserError
+from mmer_jax.speech import config as speech_config
 from mmer_jax.speech.aitts import AiTTS, Judge
 from mmer_jax.speech.aitts_task import STAGE, open_annotated
 from mmer_jax.speech.dataset import SpeechData
@@ -36,7 +37,10 @@ def read_run(workdir: Path) -> Run:
     path = workdir / "config.json"
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        config, facts = config_lib.from_flat(stored["config"]), dict(stored["facts"])
+        config, facts = (
+            config_lib.from_flat(stored["config"], speech_config.base),
+            dict(stored["facts"]),
+        )
         if config.method != STAGE:
             raise ValueError(f"its method is '{config.method}'")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
