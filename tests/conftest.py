@@ -1,15 +1,14 @@
 """Eight fake devices, strict numerics and the compilation cache, before anything imports jax."""
 
 import os
-import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 
 import jax
 import pytest
+from places import CACHE, ROOT
 
-CACHE = pathlib.Path(os.environ.get("MMER_TEST_CACHE", "~/.cache/mmer_jax/test-xla")).expanduser()
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -30,8 +29,6 @@ with install_import_hook(
     import mmer_jax.nn.recurrence  # noqa: F401
 
 from mmer_jax.data.synthetic import make_synthetic
-
-ROOT = pathlib.Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 
-from conftest import CACHE, ROOT
+from places import CACHE, ROOT
 
 SMALL = (
     "--config.synthetic.n_utterances=200",

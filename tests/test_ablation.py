@@ -4,8 +4,8 @@ import io
 from unittest import mock
 
 import pytest
-from conftest import ROOT
 from helpers import shrunk
+from places import ROOT
 from rich.console import Console
 
 from configs import demo, ei2, hardy, ramer

@@ -4,7 +4,7 @@ import json
 import runpy
 
 import pytest
-from conftest import ROOT
+from places import ROOT
 
 from mmer_jax.config import base, flat, from_flat
 from mmer_jax.speech import config as speech_config

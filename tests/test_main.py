@@ -7,9 +7,9 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT
 from helpers import write_features
 from one_run import command, environment, run, small_disk
+from places import ROOT
 
 SMALL = (
     "--config.synthetic.n_utterances=200",

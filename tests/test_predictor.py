@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import ROOT
+from places import ROOT
 from untrained import SPEC, pick, untrained, utterances
 
 from configs import ifmmin, nmer

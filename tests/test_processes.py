@@ -7,9 +7,9 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from helpers import write_features
 from jax._src.clusters import cloud_tpu_cluster
+from places import ROOT
 from processes import FUSION, IFMMIN, in_processes, run, started
 
 from mmer_jax import distributed

@@ -1,8 +1,8 @@
 """Sweep files: the points they make, and what is said of faulty ones."""
 
 import pytest
-from conftest import ROOT
 from helpers import shrunk
+from places import ROOT
 
 from configs import demo, ei2, hardy, ifmmin, mosei_utt_fusion, ramer
 from mmer_jax.errors import UserError

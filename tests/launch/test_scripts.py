@@ -6,8 +6,8 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import ROOT
 from launch_checkout import HOSTILE, calls_of, launch, make_checkout
+from places import ROOT
 
 SCRIPTS = ("processes.sh", "slurm.sbatch", "tpu.sh", "gke.sh")
 

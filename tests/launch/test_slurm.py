@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from launch_checkout import make_checkout
+from places import ROOT
 
 pytestmark = pytest.mark.slow
 
