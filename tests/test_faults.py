@@ -218,7 +218,7 @@ class Moment:
         return True
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_at_twenty_random_moments(tmp_path):
     """Every chain of kills ends with the undisturbed run's results.csv."""
     flags = [*TWO_STAGES, f"--compilation_cache={tmp_path}/cache"]

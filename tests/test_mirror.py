@@ -114,7 +114,7 @@ def test_a_bucket_that_is_not_there(bucket, tmp_path):
         mirror.publish(mine)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_run_in_a_bucket_goes_on_on_another_machine(bucket, tmp_path, processes):
     """Each process has a home, and so a copy, of its own; the machine of the first run is gone."""

@@ -88,7 +88,7 @@ def test_two_processes_share_the_batch(alone, tmp_path, placement):
     assert_same_training(tmp_path / "w", alone / "w")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_four_processes_give_the_results_of_one(tmp_path):
     """Two stages, with both axes of the mesh across processes."""
     run(*IFMMIN, f"--workdir={tmp_path}/one")
@@ -112,7 +112,7 @@ def test_sigterm_to_one_stops_all_and_another_number_goes_on(alone, tmp_path, to
     assert_same_training(tmp_path / "w", alone / "w")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_sigkill_of_one_ends_all_and_another_number_goes_on(alone, tmp_path):
     flags = (*of_records(alone), f"--workdir={tmp_path}/w")
     with started(*in_processes(2, *flags)) as running:
@@ -145,7 +145,7 @@ def test_a_mistake_that_all_make_is_said_once(alone, tmp_path):
     assert "mesh.devices=1; a run of several processes uses all of their 2 devices" in said
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_process_may_come_late_to_a_program(tmp_path):
     """Gloo's patience ends after 30 s; a compilation may take longer in one process."""
     script = ROOT / "tests" / "late_process.py"

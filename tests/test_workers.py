@@ -277,7 +277,7 @@ def swept(tmp_path_factory):
     return workdir
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_workers_give_the_tables_of_one_process_though_one_is_killed(swept, tmp_path):
     with started(*worker_commands(tmp_path, range(3))) as running:
         running[1].until("utt_shared epoch 1/2")
@@ -291,7 +291,7 @@ def test_workers_give_the_tables_of_one_process_though_one_is_killed(swept, tmp_
     assert_same_tables(tmp_path, swept, ("results.csv", "sweep.csv"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_when_all_workers_are_killed_the_next_start_goes_on(swept, tmp_path):
     with started(*worker_commands(tmp_path, range(2))) as running:
         for one in running:
@@ -307,7 +307,7 @@ def test_when_all_workers_are_killed_the_next_start_goes_on(swept, tmp_path):
         assert "takes group" not in late.output
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_sigterm_frees_the_trials_of_a_worker_at_once(swept, tmp_path):
     slow_heart = [f for f in SWEEP if "heartbeat" not in f]  # 10 s: silence could not tell so soon
     with started(*worker_commands(tmp_path, range(2), slow_heart)) as running:
@@ -319,7 +319,7 @@ def test_sigterm_frees_the_trials_of_a_worker_at_once(swept, tmp_path):
     assert_same_tables(tmp_path, swept, ("results.csv", "sweep.csv"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_workers_go_through_the_runs_of_an_ablation(tmp_path):
     sweep = tmp_path / "sweep.py"
     sweep.write_text(
@@ -335,7 +335,7 @@ def test_workers_go_through_the_runs_of_an_ablation(tmp_path):
     assert (tmp_path / "two" / "report" / "report.md").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("index", ["first", "-1", "1.5"])
 def test_a_worker_has_a_number(tmp_path, index):
     with started(main_command(*IFMMIN, f"--workdir={tmp_path}", f"--worker={index}")) as (one,):

@@ -9,7 +9,7 @@ import pytest
 from speech_corpora import ROOT
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_recogniser_reads_l1_and_tells_l2_from_it(tmp_path):
     """In a process of its own: this one has eight devices and no optimisation."""
     environment = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
