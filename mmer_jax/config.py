@@ -94,12 +94,18 @@ def base() -> ConfigDict:
     c.eval.noise_levels = (20, 40, 60, 80, 100)  # steps of the schedule
     c.eval.study = "test"  # whose hardness and neighbours hardness.csv has: test | all | none
 
+    c.quirks = ConfigDict()
+    c.quirks.pad_masking = True  # False: recurrence and pooling run over padding, as released
+
+    add_run_sections(c)
+    return c
+
+
+def add_run_sections(c: ConfigDict) -> None:
+    """How a run is carried out, whatever it trains."""
     c.mesh = ConfigDict()
     c.mesh.devices = 0  # how many of the devices to use; 0: all
     c.mesh.data = 0  # devices that share a batch; 0: chosen
-
-    c.quirks = ConfigDict()
-    c.quirks.pad_masking = True  # False: recurrence and pooling run over padding, as released
 
     c.checkpoint = ConfigDict()
     c.checkpoint.every_seconds = 60.0  # 0: after every epoch
@@ -107,7 +113,6 @@ def base() -> ConfigDict:
 
     c.log = ConfigDict()
     c.log.tensorboard = False
-    return c
 
 
 def stage(**changes) -> ConfigDict:

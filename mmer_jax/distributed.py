@@ -33,7 +33,8 @@ HEARTBEAT_SECONDS = 60  # a process that is silent for so long has died
 LOOK_SECONDS = 0.5  # how often a process asks whether the others still go on
 LEAVE_SECONDS = 3.0  # the first process, who keeps the store, goes after the others
 
-_turns = itertools.count()  # of `agree` and `on_first`: the same in every process
+_turns = itertools.count()  # the same in every process
+_places: list[str] = []  # in the store, since the last barrier
 
 
 def initialize(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
@@ -119,7 +120,7 @@ def on_first(action: Callable[[], Any]) -> Any:
     """
     if count() == 1:
         return action()
-    key = f"mmer/first/{next(_turns)}"
+    key = _next_place()
     if is_first():
         try:
             said = json.dumps({"value": action()})
@@ -147,10 +148,11 @@ def agree(values: Sequence[int]) -> list[int]:
     """The largest of each of the values that the processes come with."""
     if count() == 1:
         return list(values)
-    place = f"mmer/agree/{next(_turns)}"
+    place = _next_place()
     _store().key_value_set(f"{place}/{jax.process_index()}", json.dumps(list(values)))
     _store().wait_at_barrier(place, FOREVER_MS)
     found = [json.loads(said) for _, said in _store().key_value_dir_get(f"{place}/")]
+    _forget_earlier()
     return [max(column) for column in zip(*found, strict=True)]
 
 
@@ -158,7 +160,7 @@ def total(values: np.ndarray) -> np.ndarray:
     """The sum of float64 arrays of one shape over the processes, in their order: equal in all."""
     if count() == 1:
         return values
-    place = f"mmer/total/{next(_turns)}"
+    place = _next_place()
     _store().key_value_set_bytes(f"{place}/{jax.process_index()}", values.tobytes())
     parts = [
         _store().blocking_key_value_get_bytes(f"{place}/{process}", FOREVER_MS)
@@ -170,6 +172,20 @@ def total(values: np.ndarray) -> np.ndarray:
 def wait_for_all() -> None:
     """Nobody goes on before everybody is here."""
     agree([0])
+
+
+def _next_place() -> str:
+    """Where in the store the processes meet next."""
+    _places.append(f"mmer/{next(_turns)}")
+    return _places[-1]
+
+
+def _forget_earlier() -> None:
+    """Clear the store; after a barrier every process has read what lies before it."""
+    if is_first():
+        for place in _places[:-1]:
+            _store().key_value_delete(place)
+    del _places[:-1]
 
 
 # ---- ending together ----

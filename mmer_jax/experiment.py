@@ -51,6 +51,9 @@ class Experiment:
     ):
         self.config, self.corpus, self.folds = config, corpus, folds
         self.unlabelled = unlabelled
+        n_points = len({trial.point.number for group in groups for trial in group.trials})
+        # A sweep looks for limits; the trial that meets one must not cost the others.
+        self.drops_diverged = n_points > 1 or config.train.on_nonfinite == "drop_trial"
         points = {group.trials[0].point.program_key: group.trials[0].point for group in groups}
         self._stages = {key: make_stages(p.config, corpus.spec) for key, p in points.items()}
         units = {(s.unit, s.history) for stages in self._stages.values() for s in stages}

@@ -19,11 +19,12 @@ from mmer_jax.divergence import NOT_FINITE, Divergence
 from mmer_jax.errors import UserError
 from mmer_jax.experiment import Experiment, GroupArrays
 from mmer_jax.init_from import check, initial_params
-from mmer_jax.interrupt import Interrupted, StopRequest
+from mmer_jax.interrupt import StopRequest
 from mmer_jax.methods.stage import Params, Stage
 from mmer_jax.metrics import score_name
 from mmer_jax.programs import TrainState
 from mmer_jax.records import MetricsLog, Reporter
+from mmer_jax.saving import Saving
 from mmer_jax.trials import Group, Trial
 
 
@@ -43,7 +44,6 @@ class GroupTraining:
       group: the trials.
       workdir: where its checkpoints go.
       log: where metrics go.
-      drop_diverged: a trial that diverges does not stop the others.
       still_ours: raises where the group is no longer this run's to write (workers).
     """
 
@@ -54,7 +54,6 @@ class GroupTraining:
         workdir: Path,
         log: MetricsLog,
         *,
-        drop_diverged: bool,
         still_ours: Callable[[], None] = lambda: None,
     ):
         self.experiment, self.group, self.log = experiment, group, log
@@ -67,9 +66,10 @@ class GroupTraining:
         )
         self.workdir = workdir
         self.checkpoints = GroupCheckpoints(workdir, group.name, [t.key for t in group.trials])
-        self.drop_diverged, self.still_ours = drop_diverged, still_ours
+        self.still_ours = still_ours
         self.diverged: dict[str, list[Divergence]] = {}  # by trial key
-        self.saved_at = time.monotonic()
+        every = experiment.config.checkpoint.every_seconds
+        self.saving = Saving(self.checkpoints, workdir, every)
 
     def run(self, reporter: Reporter, stop: StopRequest) -> None:
         """Train all stages and store what they end with."""
@@ -180,7 +180,8 @@ class GroupTraining:
             record = {k: v[:count] for k, v in mesh_lib.fetch(record).items()}
             self.still_ours()
             self._log(stage, epoch, number + 1, record, time.monotonic() - tick, reporter)
-            self._checkpoint(number + 1, state, earlier, stop)
+            tree = {"state": state, "earlier": earlier}
+            self.saving.after_epoch(number + 1, tree, stop, self.diverged)
         return state
 
     def _prepare(self, stage, programs, earlier, data):
@@ -190,20 +191,6 @@ class GroupTraining:
     def _refreshed(self, stage, earlier, state: TrainState) -> dict[str, Params]:
         """`earlier` with what the stage's parameters are now: a copy, as epochs donate them."""
         return earlier | {stage.name: jax.tree.map(jnp.copy, state.params)}
-
-    def _checkpoint(self, epochs_done: int, state, earlier, stop: StopRequest) -> None:
-        every = self.experiment.config.checkpoint.every_seconds
-        is_due = time.monotonic() - self.saved_at >= every and distributed.is_first()
-        # A signal may have come to one process alone, and clocks differ.
-        due, number = distributed.agree([is_due, stop.signal])
-        if due or number:
-            tree = {"state": state, "earlier": earlier}
-            with stop.undisturbed():
-                self.checkpoints.save(epochs_done, tree, self.diverged)
-                distributed.on_first(lambda: mirror.publish(self.workdir))
-            self.saved_at = time.monotonic()
-        if number:
-            raise Interrupted(number)
 
     def _log(self, stage, epoch, epochs_done, record, seconds, reporter) -> None:
         counting = [i for i, t in enumerate(self.group.trials) if not self._is_out(t, stage.name)]
@@ -239,7 +226,7 @@ class GroupTraining:
             if self._is_out(trial, stage.name):
                 continue
             message = f"training diverged: {found}, trial ({trial})"
-            if not self.drop_diverged:
+            if not self.experiment.drops_diverged:
                 raise UserError(
                     f"{message}. Try a lower --config.stages.{stage.name}.learning_rate, or go on "
                     "without this trial by --config.train.on_nonfinite=drop_trial"

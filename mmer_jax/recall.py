@@ -107,7 +107,7 @@ def _shapes(stage: Stage, spec: CorpusSpec, earlier) -> dict[str, tuple[int, ...
 
 def one_utterance(spec: CorpusSpec) -> Batch:
     """A batch of one utterance of zeros, for shapes."""
-    shapes = {m.name: (m.max_steps, m.dim) if m.is_sequence else (m.dim,) for m in spec.modalities}
+    shapes = {m.name: m.shape for m in spec.modalities}
     present = np.ones((1, len(spec.modalities)), bool)
     make: Any = Batch  # of NumPy arrays: a program's arguments
     return make(

@@ -136,14 +136,11 @@ def _train(
 
     left = epochs(pending)
     done = max(0, epochs(groups).total() - left.total())
-    is_sweep = len({trial.point.number for group in groups for trial in group.trials}) > 1
-    drop = is_sweep or experiment.config.train.on_nonfinite == "drop_trial"
     grace = experiment.config.checkpoint.grace_seconds
     with StopRequest(grace) as stop, Reporter(console, left, done) as reporter:
         for number, group in enumerate(pending):
             reporter.of_group(number + 1, len(pending))
-            training = GroupTraining(experiment, group, workdir, log, drop_diverged=drop)
-            training.run(reporter, stop)
+            GroupTraining(experiment, group, workdir, log).run(reporter, stop)
 
 
 def _default_parallel() -> int:

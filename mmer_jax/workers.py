@@ -45,17 +45,13 @@ def train_share(
     config = experiment.config
     share = Share(claims, groups, workdir, config.trials.max_parallel)
     log = MetricsLog(workdir, tensorboard=config.log.tensorboard, by_group=True)
-    is_sweep = len({trial.point.number for group in groups for trial in group.trials}) > 1
-    drop = is_sweep or config.train.on_nonfinite == "drop_trial"
     still_ours = partial(distributed.on_first, claims.check)
     with StopRequest(config.checkpoint.grace_seconds) as stop:
         take = partial(distributed.on_first, lambda: share.take(lambda: stop.requested))
         while (names := take()) not in ([], [RESULTS]):
             group, number = share.group(names), share.number(names) + 1
             claims.say(f"{claims.me} takes group {number} of {len(groups)}, {len(names)} trials")
-            training = GroupTraining(
-                experiment, group, workdir, log, drop_diverged=drop, still_ours=still_ours
-            )
+            training = GroupTraining(experiment, group, workdir, log, still_ours=still_ours)
             stages = experiment.stages(group.trials[0].point)
             with Reporter(console, Counter({s.name: n_epochs(s) for s in stages})) as reporter:
                 reporter.of_group(number, len(groups))

@@ -95,8 +95,8 @@ class Running:
         return code
 
 
-def main_command(*flags):
-    return [sys.executable, "-m", "mmer_jax.main", f"--compilation_cache={CACHE}", *flags]
+def main_command(*flags, module="mmer_jax.main"):
+    return [sys.executable, "-m", module, f"--compilation_cache={CACHE}", *flags]
 
 
 @contextlib.contextmanager
@@ -112,18 +112,22 @@ def started(*commands, **extra):
             one.end()
 
 
-def in_processes(count: int, *flags) -> list[list[str]]:
+def in_processes(count: int, *flags, module="mmer_jax.main") -> list[list[str]]:
     """The commands of `count` processes that carry out one run."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     where = (f"--coordinator=localhost:{port}", f"--num_processes={count}")
-    return [main_command(*flags, *where, f"--process_id={i}") for i in range(count)]
+    own = [(*where, f"--process_id={i}") for i in range(count)]
+    return [main_command(*flags, *mine, module=module) for mine in own]
 
 
-def run(*flags, processes: int = 1, **extra) -> str:
+def run(*flags, processes: int = 1, module="mmer_jax.main", **extra) -> str:
     """Run to the end; the first process's output."""
-    commands = in_processes(processes, *flags) if processes > 1 else [main_command(*flags)]
+    if processes > 1:
+        commands = in_processes(processes, *flags, module=module)
+    else:
+        commands = [main_command(*flags, module=module)]
     with started(*commands, **extra) as running:
         for one in running:
             assert one.end() == 0, "\n".join(other.output for other in running)

@@ -79,4 +79,6 @@ def test_the_training_step_of_trials_alone_sends_nothing(corpus):
         return bytes_sent(lowered.compile().as_text())
 
     assert not sent(4, 1)
-    assert sent(2, 2)["all-reduce"] > 0
+    shared = sent(2, 2)
+    assert shared["all-reduce"] > 0
+    assert not shared["all-gather"], "a device needs its own rows alone"

@@ -145,6 +145,17 @@ def test_a_mistake_that_all_make_is_said_once(alone, tmp_path):
     assert "mesh.devices=1; a run of several processes uses all of their 2 devices" in said
 
 
+def test_processes_hear_the_same_and_the_store_does_not_grow():
+    script = ROOT / "tests" / "words_of_processes.py"
+    commands = [[sys.executable, script, *command[-3:]] for command in in_processes(2)]
+    with started(*commands) as running:
+        assert [one.end(120) for one in running] == [0, 0], running[0].output
+    turns = [[[turn, "said by the first"], [1, turn], [1.0, 1.0]] for turn in range(3)]
+    for one in running:
+        assert f"{turns}" in one.output
+        assert "\n2 words left" in one.output  # those of the last barrier, one a process
+
+
 @pytest.mark.long
 def test_a_process_may_come_late_to_a_program(tmp_path):
     """Gloo's patience ends after 30 s; a compilation may take longer in one process."""

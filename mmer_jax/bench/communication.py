@@ -5,6 +5,7 @@ programs are compiled for fake devices of the CPU. What a program sends is decid
 backend turns it into its own instructions, so that the figures hold for others as well.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 import jax
@@ -24,39 +25,37 @@ SETTINGS = (
     (1, 1, 8, 256),
     (8, 2, 4, 128),
 )
-Row = dict[str, float]
 
 
-def measure(settings: Sequence[tuple[int, int, int, int]] = SETTINGS) -> list[Row]:
-    """MiB that a device receives in a step of all its trials, by kind."""
-    rows = []
+def measure(settings: Sequence[tuple[int, int, int, int]] = SETTINGS) -> list[Counter[str]]:
+    """For each setting, kind of collective -> bytes that a device receives in a step."""
+    found = []
     for trials, across, data, batch in settings:
         corpus = original_corpus(batch)
         student = Student(corpus, trials, batch=batch, data=data, devices=across * data)
         # What an epoch sends besides its steps is taken off.
         one, three = (bytes_sent(student.compiled(steps=n).as_text()) for n in (1, 3))
-        sent = {kind: (three[kind] - one[kind]) / 2 / 2**20 for kind in KINDS}
-        rows.append(
-            {"trials": trials, "trial devices": across, "data devices": data, "batch": batch}
-            | sent
-            | {"all": sum(sent.values()), "all, per trial": sum(sent.values()) / (trials / across)}
-        )
-    return rows
+        found.append(Counter({kind: (three[kind] - one[kind]) // 2 for kind in KINDS}))
+    return found
 
 
-def show(console: Console, rows: Sequence[Row]) -> None:
+def show(console: Console, settings, found: Sequence[Counter[str]]) -> None:
     table = Table(title="MiB that a device receives in a step", title_justify="left")
-    for name in rows[0]:
+    kinds = [kind for kind in KINDS if any(sent[kind] for sent in found)]
+    for name in ("trials", "devices", "batch", *kinds, "a trial"):
         table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(*(f"{v:.1f}" if isinstance(v, float) else str(v) for v in row.values()))
+    for (trials, across, data, batch), sent in zip(settings, found, strict=True):
+        by_kind = [f"{sent[kind] / 2**20:.2f}" for kind in kinds]
+        a_trial = sent.total() / 2**20 * across / trials
+        table.add_row(f"{trials}", f"{across}×{data}", f"{batch}", *by_kind, f"{a_trial:.2f}")
+    table.caption = "devices: those of the trial axis × those that share a batch"
     console.print(table)
 
 
 def main() -> None:
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", DEVICES)
-    show(Console(), measure())
+    show(Console(), SETTINGS, measure())
 
 
 if __name__ == "__main__":

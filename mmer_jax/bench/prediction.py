@@ -47,7 +47,7 @@ def show(console: Console, figures: Figures, n_members: int) -> None:
 
 def _features(model: Predictor, size: int) -> dict[str, object]:
     rng = np.random.default_rng(0)
-    shapes = {m.name: (m.max_steps, m.dim) if m.is_sequence else (m.dim,) for m in model.modalities}
+    shapes = {m.name: m.shape for m in model.modalities}
     return {
         name: list(rng.normal(size=(size, *shape)).astype(np.float32))
         for name, shape in shapes.items()

@@ -29,6 +29,11 @@ class Modality:
     def is_sequence(self) -> bool:
         return self.max_steps > 0
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of an utterance's features, padded."""
+        return (self.max_steps, self.dim) if self.is_sequence else (self.dim,)
+
 
 @dataclasses.dataclass(frozen=True)
 class Task:

@@ -101,13 +101,7 @@ class RecordSource:
 
     def _read(self, rows: np.ndarray, rooms: Rooms, readers: ThreadPoolExecutor) -> Features:
         features = rooms.arrays(
-            {
-                m.name: (
-                    (len(rows), *([m.max_steps] if m.is_sequence else []), m.dim),
-                    self._dtypes[m.name],
-                )
-                for m in self._modalities
-            }
+            {m.name: ((len(rows), *m.shape), self._dtypes[m.name]) for m in self._modalities}
         )
         in_file_order = np.argsort(rows, kind="stable")  # rows keep their order across the shards
         shares = np.array_split(in_file_order, READERS)

@@ -37,9 +37,8 @@ class ModalityEncoders:
     def init(self, key: Array) -> Params:
         params = {}
         for i, m in enumerate(self.spec.modalities):
-            shape = (1, m.max_steps, m.dim) if m.is_sequence else (1, m.dim)
             variables = self.modules[m.name].init(
-                jax.random.fold_in(key, i), jnp.zeros(shape), jnp.ones(1, int), None
+                jax.random.fold_in(key, i), jnp.zeros((1, *m.shape)), jnp.ones(1, int), None
             )
             params[f"{self.prefix}_{m.name}"] = variables["params"]
         return params

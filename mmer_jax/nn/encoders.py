@@ -63,9 +63,9 @@ class LSTMEncoder(nn.Module):
         bias = self.param("b_input", centred, (4 * self.size,)) + self.param(
             "b_hidden", centred, (4 * self.size,)
         )
-        time_major = x.swapaxes(0, 1).reshape(steps * batch, dim)
-        projected = (time_major @ w_input + bias[None]).reshape(steps, batch, 4 * self.size)
-        return lstm(projected, w_hidden)
+        # Rows first: steps first, and every device would gather a batch that is divided over them.
+        projected = x.reshape(batch * steps, dim) @ w_input + bias[None]
+        return lstm(projected.reshape(batch, steps, 4 * self.size).swapaxes(0, 1), w_hidden)
 
 
 class TextCNN(nn.Module):

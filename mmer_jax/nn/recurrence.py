@@ -59,9 +59,7 @@ def _backward(residuals, d_output):
     zeros = jnp.zeros_like(hidden[0])
     inputs = (d_output, cell, _shifted(cell), *gates)
     _, d_gates = jax.lax.scan(step, (zeros, zeros), inputs, reverse=True)
-    size, width = w_hidden.shape
-    d_w = _shifted(hidden).reshape(-1, size).T @ d_gates.reshape(-1, width)
-    return d_gates, d_w
+    return d_gates, jnp.einsum("tbh,tbg->hg", _shifted(hidden), d_gates)
 
 
 def _shifted(states: Float[Array, "T B h"]) -> Float[Array, "T B h"]:
@@ -122,8 +120,7 @@ def _gru_backward(residuals, d_output):
     before = _shifted(hidden)
     inputs = (d_output, counts, before, *gates)
     _, (d_x, d_h) = jax.lax.scan(step, jnp.zeros_like(hidden[0]), inputs, reverse=True)
-    size, width = w_hidden.shape
-    d_w = before.reshape(-1, size).T @ d_h.reshape(-1, width)
+    d_w = jnp.einsum("tbh,tbg->hg", before, d_h)
     return d_x, d_w, d_h.sum(axis=(0, 1)), jnp.zeros_like(counts)
 
 

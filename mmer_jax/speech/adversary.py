@@ -47,5 +47,7 @@ class SpeakerAdversary(nn.Module):
         self, x: Float[Array, "B P D"], weight: Float[Array, " B"]
     ) -> Float[Array, "B P speakers"]:
         """Logits; `weight` is what the reversed gradient has for each utterance."""
+        # Normalised, or the reversed loss could be raised without end by longer vectors alone.
+        x = nn.LayerNorm(epsilon=1e-5, use_scale=False, use_bias=False)(x)
         hidden = nn.relu(Linear(self.size, name="hidden")(reversed_gradient(x, weight)))
         return Linear(self.n_speakers, name="out")(hidden)

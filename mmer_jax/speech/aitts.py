@@ -26,7 +26,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mmer_jax.speech.adversary import SpeakerAdversary
 from mmer_jax.speech.batch import SpeechBatch
@@ -34,12 +34,13 @@ from mmer_jax.speech.blocks import mean_over
 from mmer_jax.speech.consistency import margin, mismatch, perturbed
 from mmer_jax.speech.fastspeech import FastSpeech, Prosody, Text, Voice
 from mmer_jax.speech.features import N_MELS
-from mmer_jax.speech.gop import duration_weights
+from mmer_jax.speech.gop import span_weights
 from mmer_jax.speech.intensity import IntensityScale
 from mmer_jax.speech.length import Frames, cut, frames_of, whole_frames
 from mmer_jax.speech.phones import N_SYMBOLS
-from mmer_jax.speech.recogniser import STRIDE, Recogniser, posterior_frames
+from mmer_jax.speech.recogniser import Recogniser, posterior_frames
 from mmer_jax.speech.requests import spread
+from mmer_jax.speech.spans import judged_spans
 
 CONTROLS = ("phone", "utterance", "none", "adversarial")
 
@@ -123,19 +124,31 @@ class AiTTS:
         x, prosody = self.plan(params, text, Voice(speaker, accent, self.shaped(requested, text)))
         durations = cut(whole_frames(prosody.log_duration, batch.phones), batch.mel.shape[1])
         mel = self.render(params, x, text, prosody, frames_of(durations, batch.mel.shape[1]))
-        margins = self._margins(perturbed(mel, keys[4]), batch.phones, durations)
-        counted = text.spoken & (durations > 0)
+        margins, counted = self._margins(perturbed(mel, keys[4]), text, durations)
         scale = self.judge.scale
         phones, whole = mismatch(margins, requested, counted, scale.low, scale.high)
         return mean_over(phones, counted) + whole
 
-    def _margins(self, mel, phones, durations) -> Float[Array, "B P"]:
-        """The recogniser's margins of a mel whose phones have these frames."""
+    def _margins(
+        self, mel, text: Text, durations
+    ) -> tuple[Float[Array, "B P"], Bool[Array, "B P"]]:
+        """The recogniser's margins of a mel's phones, and which phones have been said.
+
+        It finds the phones by itself, as in any speech that it judges: where the network meant them
+        to be is not where it may hear them.
+        """
         assert self.judge is not None
         n_frames = jnp.sum(durations, axis=1)
         heard = self.judge.recogniser.log_posteriors(mel, n_frames)
-        weights = duration_weights(durations, posterior_frames(mel.shape[1]), STRIDE)
-        return margin(heard, phones, weights)
+        spans = judged_spans(
+            jax.lax.stop_gradient(heard),
+            posterior_frames(n_frames),
+            text.phones,
+            jnp.sum(durations > 0, axis=1),
+        )
+        weights = span_weights(spans.starts, spans.ends, heard.shape[1])
+        counted = text.spoken & (durations > 0) & spans.feasible[:, None]
+        return margin(heard, text.phones, weights), counted
 
     def _control(self, batch: SpeechBatch, text: Text, key: Array) -> Float[Array, "B P"]:
         """What training tells the network: the measured intensities, or a drawn weight."""

@@ -22,13 +22,14 @@ from mmer_jax.records import write_atomically
 from mmer_jax.speech import intensity
 from mmer_jax.speech.batch import SpeechBatch
 from mmer_jax.speech.dataset import SpeechData
-from mmer_jax.speech.extract import MODALITIES, PHONE_COLUMNS, STRIDE
-from mmer_jax.speech.gop import duration_weights, goodness
-from mmer_jax.speech.recogniser import Recogniser
-from mmer_jax.speech.spans import completed
+from mmer_jax.speech.extract import MODALITIES, PHONE_COLUMNS
+from mmer_jax.speech.gop import goodness, span_weights
+from mmer_jax.speech.recogniser import Recogniser, posterior_frames
+from mmer_jax.speech.spans import completed, judged_spans
 
 COLUMNS = (*PHONE_COLUMNS, "pitch", "energy", "goodness", "intensity")
 BATCH = 32
+VERSION = 2  # of what is measured: 1 took a given alignment's spans for goodness
 
 
 class Judged(NamedTuple):
@@ -50,7 +51,7 @@ def annotate(folder: Path, recogniser: Recogniser, cache: Path, config) -> Path:
     Raises:
       UserError: an utterance has more phones than frames.
     """
-    settings = json.dumps([recogniser.fingerprint, *config.intensity.to_dict().values()])
+    settings = json.dumps([VERSION, recogniser.fingerprint, *config.intensity.to_dict().values()])
     stamp = hashlib.blake2b(settings.encode(), digest_size=4).hexdigest()
     target = cache / f"annotated-{folder.name.removeprefix('features-')}-{stamp}"
     if (target / "prosody.json").exists():
@@ -70,7 +71,9 @@ def judge(recogniser: Recogniser, batch: SpeechBatch) -> Judged:
     """Spans and goodness of the phones of a batch; pure JAX."""
     posteriors = recogniser.log_posteriors(batch.mel, batch.n_frames)
     durations, feasible = completed(posteriors, batch)
-    weights = duration_weights(durations, posteriors.shape[1], STRIDE)
+    frames = posterior_frames(batch.n_frames)
+    spans = judged_spans(posteriors, frames, batch.phones, batch.n_phones)
+    weights = span_weights(spans.starts, spans.ends, posteriors.shape[1])
     return Judged(durations, goodness(posteriors, batch.phones, weights), feasible)
 
 

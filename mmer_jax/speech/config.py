@@ -2,6 +2,7 @@
 
 from ml_collections import ConfigDict
 
+from mmer_jax.config import add_run_sections
 from mmer_jax.errors import UserError
 from mmer_jax.speech import intensity
 
@@ -39,16 +40,7 @@ def base() -> ConfigDict:
     c.trials = ConfigDict()
     c.trials.seeds = 1
 
-    c.mesh = ConfigDict()
-    c.mesh.devices = 0  # how many of the devices to use; 0: all
-    c.mesh.data = 0  # devices that share a batch; 0: chosen
-
-    c.checkpoint = ConfigDict()
-    c.checkpoint.every_seconds = 60.0  # 0: after every epoch
-    c.checkpoint.grace_seconds = 15.0  # how long a signal waits for the end of an epoch
-
-    c.log = ConfigDict()
-    c.log.tensorboard = False
+    add_run_sections(c)
     return c
 
 

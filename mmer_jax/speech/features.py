@@ -47,7 +47,10 @@ def magnitudes(audio: np.ndarray) -> np.ndarray:
 
 def log_mel(spectrum: np.ndarray) -> np.ndarray:
     """[F, 80] natural logarithm of the mel bands of magnitudes [F, 513]."""
-    return np.log(np.maximum(spectrum @ mel_basis().T, FLOOR)).astype(np.float32)
+    # In double: how float32 is rounded depends on the threads that BLAS has, and on what is rounded
+    # the fingerprint of a corpus, by which a workdir knows its own.
+    bands = spectrum.astype(np.float64) @ mel_basis().T.astype(np.float64)
+    return np.log(np.maximum(bands, FLOOR)).astype(np.float32)
 
 
 def log_energy(spectrum: np.ndarray) -> np.ndarray:

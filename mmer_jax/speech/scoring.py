@@ -4,15 +4,14 @@ import functools
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mmer_jax.errors import UserError
 from mmer_jax.speech import ctc
-from mmer_jax.speech.alignment import align
 from mmer_jax.speech.gop import goodness, span_weights
-from mmer_jax.speech.phones import BLANK, SIL
+from mmer_jax.speech.phones import SIL
 from mmer_jax.speech.recogniser import Recogniser, posterior_frames
+from mmer_jax.speech.spans import judged_spans
 
 WIDTH_STEP, PHONE_STEP = 128, 32  # shapes are rounded up to these, so that few are compiled
 
@@ -56,9 +55,7 @@ def score(
     log_posteriors: np.ndarray,
     frame_seconds: float,
 ) -> Scored:
-    """Align the phones [P] with posteriors [G, S] and judge each.
-
-    Pauses anywhere count as blanks, so that a hesitation belongs to no phone.
+    """Align the phones [P] with posteriors [G, S] (spans.judged_spans) and judge each.
 
     Raises:
       UserError: there are more phones than frames.
@@ -86,7 +83,6 @@ def score(
 
 @jax.jit
 def _align_and_judge(log_posteriors, n_frames, phones, n_phones):
-    pause = jnp.logaddexp(log_posteriors[..., BLANK], log_posteriors[..., SIL])
-    aligned = align(log_posteriors.at[..., BLANK].set(pause), n_frames, phones, n_phones)
+    aligned = judged_spans(log_posteriors, n_frames, phones, n_phones)
     weights = span_weights(aligned.starts, aligned.ends, log_posteriors.shape[1])
     return aligned.starts, aligned.ends, goodness(log_posteriors, phones, weights)

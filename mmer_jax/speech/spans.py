@@ -1,11 +1,17 @@
-"""How long the phones of a batch last: as given, or by forced alignment."""
+"""Where the phones of an utterance are: as given, or by forced alignment.
+
+To make speech every frame must belong to a phone (`aligned_durations`). To judge it, pauses belong
+to none (`judged_spans`), and an alignment that came with the utterance is no help: whatever is
+judged, recordings or synthesised speech, is found by the same ear.
+"""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mmer_jax.speech.alignment import align, durations_of
+from mmer_jax.speech.alignment import Alignment, align, durations_of
 from mmer_jax.speech.batch import SpeechBatch
 from mmer_jax.speech.extract import STRIDE
+from mmer_jax.speech.phones import BLANK, SIL
 from mmer_jax.speech.recogniser import posterior_frames
 
 
@@ -29,3 +35,18 @@ def completed(
     """As `aligned_durations`, but the given ones where there are any."""
     found, feasible = aligned_durations(posteriors, batch)
     return jnp.where(has_durations(batch)[:, None], batch.durations, found), feasible
+
+
+def judged_spans(
+    log_posteriors: Float[Array, "B G S"],
+    n_frames: Int[Array, " B"],
+    phones: Int[Array, "B P"],
+    n_phones: Int[Array, " B"],
+) -> Alignment:
+    """Where each phone is, in frames of the posteriors [B, G, S].
+
+    Blanks and silence between phones are pauses, so that a hesitation belongs to no phone.
+    """
+    log_posteriors = jnp.asarray(log_posteriors)
+    pause = jnp.logaddexp(log_posteriors[..., BLANK], log_posteriors[..., SIL])
+    return align(log_posteriors.at[..., BLANK].set(pause), n_frames, phones, n_phones)

@@ -22,10 +22,11 @@ from mmer_jax import mesh as mesh_lib
 from mmer_jax import workdir as workdir_lib
 from mmer_jax.checkpoint import GroupCheckpoints, finished_trials, load_final
 from mmer_jax.errors import UserError
-from mmer_jax.interrupt import Interrupted, StopRequest
+from mmer_jax.interrupt import StopRequest
 from mmer_jax.optimizer import decay_factor, make_optimizer
 from mmer_jax.programs import TrainState
 from mmer_jax.records import MetricsLog, Reporter
+from mmer_jax.saving import Saving
 from mmer_jax.speech import config as speech_config
 from mmer_jax.speech.task import Task, make_task
 
@@ -77,7 +78,6 @@ class Training:
 
     def __init__(self, config, task: Task, workdir: Path, trials: list[str]):
         self._config, self._task, self._trials = config, task, trials
-        self._workdir = workdir
         self._settings = task.settings
         size = self._settings.batch_size
         self._mesh = mesh_lib.make_mesh(len(trials), size, config.mesh.data, config.mesh.devices)
@@ -89,7 +89,8 @@ class Training:
         self._predict = jax.jit(jax.vmap(task.predict, in_axes=(0, None)))
         self._checkpoints = GroupCheckpoints(workdir, task.name, trials)
         self._log = MetricsLog(workdir, tensorboard=config.log.tensorboard)
-        self._saved_at = time.monotonic()
+        every = config.checkpoint.every_seconds
+        self._saving = Saving(self._checkpoints, workdir, every)
 
     def run(self, console: Console) -> None:
         """From the last checkpoint to the last epoch."""
@@ -106,7 +107,7 @@ class Training:
             reporter.skip(self._task.name, done)
             for epoch in range(done, epochs):
                 state = self._epoch(state, epoch, epochs, dev, reporter)
-                self._checkpoint(epoch + 1, state, stop)
+                self._saving.after_epoch(epoch + 1, state, stop)
         count = len(self._trials)
         scores, epochs_of = mesh_lib.fetch((state.best_score, state.best_epoch))
         self._checkpoints.save_final(
@@ -243,18 +244,6 @@ class Training:
             for t, trial in enumerate(self._trials)
         ]
         distributed.on_first(lambda: self._log.write(lines))
-
-    def _checkpoint(self, done: int, state: TrainState, stop: StopRequest) -> None:
-        every = self._config.checkpoint.every_seconds
-        is_due = time.monotonic() - self._saved_at >= every and distributed.is_first()
-        due, number = distributed.agree([is_due, stop.signal])
-        if due or number:
-            with stop.undisturbed():
-                self._checkpoints.save(done, state)
-                distributed.on_first(lambda: mirror.publish(self._workdir))
-            self._saved_at = time.monotonic()
-        if number:
-            raise Interrupted(number)
 
 
 @jax.jit

@@ -40,14 +40,14 @@ def train(workdir, config, epochs=None):
     trials = [f"seed{seed}" for seed in range(config.trials.seeds)]
     training = Training(config, task, workdir, trials)
     if epochs is not None:
-        checkpoint = training._checkpoint
+        after_epoch = training._saving.after_epoch
 
         def stop(done, state, request):
             if done == epochs:
                 request.signal = 15
-            checkpoint(done, state, request)
+            after_epoch(done, state, request)
 
-        training._checkpoint = stop
+        training._saving.after_epoch = stop
     training.run(Console(file=io.StringIO()))
     return task
 

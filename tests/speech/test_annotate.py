@@ -16,6 +16,7 @@ from mmer_jax.speech.dataset import open_features
 from mmer_jax.speech.evaluation import auc, recognition, utterance_means
 from mmer_jax.speech.extract import extract_features
 from mmer_jax.speech.recogniser import Network, Recogniser
+from mmer_jax.speech.scoring import posteriors_of, score
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,19 @@ def test_intensity_is_the_scale_of_goodness_and_0_in_silence(annotated):
     )
     assert not values["intensity"][~spoken].any()
     assert values["intensity"].min() == 0 and values["intensity"].max() == 1
+
+
+def test_goodness_is_what_the_scorer_measures_with_or_without_an_alignment(annotated, recogniser):
+    """What training is told of recordings and what is measured of speech must be one thing."""
+    folder, made = annotated
+    _, values, lengths, frames = columns_of(made)
+    mels = feature_dir.read_raw(folder, ("mel", "phones"))[1]["mel"].features
+    for row in (0, len(lengths) - 1):
+        mine = slice(lengths[:row].sum(), lengths[: row + 1].sum())
+        mel = mels[frames[:row].sum() : frames[: row + 1].sum()]
+        phones, words = (values[name][mine].astype(np.int32) for name in ("phone", "word"))
+        scored = score("u", (), phones, words, posteriors_of(recogniser, mel), 0.032)
+        np.testing.assert_allclose(values["goodness"][mine], scored.goodness, atol=1e-4)
 
 
 def test_prosody_is_standardised_over_the_training_phones(annotated):
