@@ -122,6 +122,9 @@ class AiTTS:
         requested += 0.15 * jax.random.normal(keys[3], requested.shape)
         requested = jnp.where(text.spoken, jnp.clip(requested, 0.0, 1.0), 0.0)
         x, prosody = self.plan(params, text, Voice(speaker, accent, self.shaped(requested, text)))
+        # Recordings alone say what pitch and energy are. Otherwise the predictors would become a
+        # second way to please the recogniser, in which speech sounds like no recording.
+        prosody = jax.lax.stop_gradient(prosody)
         durations = cut(whole_frames(prosody.log_duration, batch.phones), batch.mel.shape[1])
         mel = self.render(params, x, text, prosody, frames_of(durations, batch.mel.shape[1]))
         margins, counted = self._margins(perturbed(mel, keys[4]), text, durations)

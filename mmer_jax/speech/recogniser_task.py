@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 from rich.console import Console
 
 from mmer_jax.errors import UserError
@@ -68,19 +68,11 @@ class RecogniserTask:
         )
         share = batch.weights / jnp.maximum(jnp.sum(batch.weights), 1.0)
         sequence = jnp.sum(share * ctc_loss(posteriors, batch))
-        frames = jnp.sum(
-            share * frame_loss(posteriors, self._with_durations(posteriors, batch, epoch))
-        )
+        if self.settings.align_from:
+            batch = self_aligned(posteriors, batch, epoch >= self.settings.align_from)
+        frames = jnp.sum(share * frame_loss(posteriors, batch))
         total = sequence + self.settings.frame_weight * frames
         return total, {"loss": total, "ctc": sequence, "frames": frames}
-
-    def _with_durations(self, posteriors, batch: SpeechBatch, epoch) -> SpeechBatch:
-        """From epoch `align_from` on, own alignments for utterances that came without one."""
-        if not self.settings.align_from:
-            return batch
-        own, feasible = completed(jax.lax.stop_gradient(posteriors), batch)
-        wanted = has_durations(batch) | (feasible & (epoch >= self.settings.align_from))
-        return batch._replace(durations=jnp.where(wanted[:, None], own, 0))
 
     def predict(self, params, batch: SpeechBatch):
         variables = {"params": params["network"]}
@@ -92,6 +84,15 @@ class RecogniserTask:
 
     def finish(self, workdir: Path, params, console: Console) -> None:
         write_report(workdir, self._config, self.data, self._folder, console)
+
+
+def self_aligned(
+    posteriors: Float[Array, "B G S"], batch: SpeechBatch, is_time: Bool[Array, ""]
+) -> SpeechBatch:
+    """The batch with durations by its own posteriors where it came without, once `is_time`."""
+    durations, feasible = completed(jax.lax.stop_gradient(posteriors), batch)
+    wanted = has_durations(batch) | (feasible & is_time)
+    return batch._replace(durations=jnp.where(wanted[:, None], durations, 0))
 
 
 def ctc_loss(posteriors: Float[Array, "B G S"], batch: SpeechBatch) -> Float[Array, " B"]:

@@ -8,7 +8,7 @@ import pytest
 from mmer_jax.errors import UserError
 from mmer_jax.speech.batch import SpeechBatch
 from mmer_jax.speech.recogniser import Network, cosines, load_recogniser, posterior_frames
-from mmer_jax.speech.recogniser_task import frame_targets
+from mmer_jax.speech.recogniser_task import frame_targets, self_aligned
 
 
 @pytest.fixture(scope="module")
@@ -58,26 +58,44 @@ def test_cosines_are_scipys_and_smooth_the_spectrum():
     np.testing.assert_allclose(x @ cosines(80, 12), dct(x, norm="ortho")[:, :12], atol=1e-5)
 
 
-def test_frames_belong_to_the_phone_that_has_most_of_them():
-    empty = np.zeros((1, 3), np.float32)
-    batch = SpeechBatch(
-        mel=np.zeros((1, 8, 80)),
-        n_frames=np.array([8]),
-        phones=np.array([[40, 7, 40]]),
-        n_phones=np.array([3]),
-        durations=np.array([[1, 4, 3]]),
+def make_batch(phones, durations, n_frames):
+    """Utterances of silence, phones, silence, whose mels and voices do not matter."""
+    rows, count = np.shape(phones)
+    empty = np.zeros((rows, count), np.float32)
+    return SpeechBatch(
+        mel=np.zeros((rows, max(n_frames), 80)),
+        n_frames=np.array(n_frames),
+        phones=np.array(phones),
+        n_phones=np.full(rows, count),
+        durations=np.array(durations),
         pitch=empty,
         energy=empty,
         intensity=empty,
-        speaker=np.zeros(1),
-        accent=np.zeros(1),
-        words=np.array([[-1, 0, -1]]),
-        weights=np.ones(1),
+        speaker=np.zeros(rows),
+        accent=np.zeros(rows),
+        words=np.where(np.array(phones) == 40, -1, 0),
+        weights=np.ones(rows),
     )
+
+
+def test_frames_belong_to_the_phone_that_has_most_of_them():
+    batch = make_batch([[40, 7, 40]], [[1, 4, 3]], [8])
     targets, known = frame_targets(batch, 5)
     assert targets[0, 1:4].tolist() == [7, 7, 40] and known[0].tolist() == [1, 1, 1, 1, 0]
     unknown = batch._replace(durations=np.zeros((1, 3), int))
     assert not np.asarray(frame_targets(unknown, 5)[1]).any()
+
+
+def test_the_recogniser_aligns_what_came_without_an_alignment_when_it_is_time():
+    """Row 0 has one, rows 1 and 2 have none; row 2 has more phones than frames."""
+    nothing = [0, 0, 0]
+    batch = make_batch([[40, 7, 40]] * 3, [[1, 4, 3], nothing, nothing], [8, 8, 4])
+    heard = [40, 7, 7, 7]  # of each posterior frame, which is two of the mel
+    posteriors = jnp.log(jnp.full((3, 4, 41), 1e-3).at[:, jnp.arange(4), jnp.array(heard)].set(0.9))
+    before = self_aligned(posteriors, batch, jnp.array(False)).durations
+    assert before.tolist() == [[1, 4, 3], nothing, nothing]
+    after = self_aligned(posteriors, batch, jnp.array(True)).durations
+    assert after.tolist() == [[1, 4, 3], [2, 4, 2], nothing]
 
 
 def test_other_workdirs_are_no_recognisers(tmp_path):

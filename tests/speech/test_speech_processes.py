@@ -8,7 +8,7 @@ from processes import run
 from mmer_jax.checkpoint import load_final
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_train_the_recogniser_of_one(spoken, tmp_path):
     flags = (
         "--config=configs/l1_recogniser.py",
