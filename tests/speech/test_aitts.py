@@ -70,7 +70,7 @@ def test_what_control_tells_the_network():
         np.testing.assert_array_equal(values[~there], 0.0)
 
 
-def test_consistency_is_finite_and_moves_the_network_but_not_the_statistics():
+def test_consistency_moves_the_network_but_neither_statistics_nor_prosody():
     model, params = make_model()
     batch = make_batch()
 
@@ -84,6 +84,8 @@ def test_consistency_is_finite_and_moves_the_network_but_not_the_statistics():
     assert float(optax.tree.norm(gradient["style"])) > 0
     assert float(optax.tree.norm(gradient["scaling"])) == 0
     assert float(optax.tree.norm(gradient["intensity"])) == 0  # requests are not to be made easy
+    for name in ("duration", "pitch", "energy"):
+        assert float(optax.tree.norm(gradient["adaptor"][name])) == 0  # recordings alone teach them
 
 
 def test_training_on_consistency_makes_the_measured_intensity_follow():
