@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mmer_jax import report
+from mmer_jax import distributed, mirror, report
 from mmer_jax.records import one_at_a_time
 from mmer_jax.scoring import STAMP
 from mmer_jax.sweep import Point
@@ -37,11 +37,19 @@ def run_each(
     for number, (point, folder) in enumerate(zip(points, folders, strict=True), start=1):
         console.print(f"run {number} of {len(points)}: {folder.name}", markup=False)
         run(point.config, folder, console, worker=worker)
-    if worker is not None and not all((folder / STAMP).exists() for folder in folders):
+
+    def compare() -> str | None:
+        if not all((folder / STAMP).exists() for folder in folders):
+            return None
+        with one_at_a_time(workdir / "lock"):
+            path = report.write_report(workdir / "report", folders)
+        mirror.publish(workdir)
+        return str(path)
+
+    path = distributed.on_first(compare)
+    if path is None:
         console.print("other workers still train; who ends last compares the runs")
         return
-    with one_at_a_time(workdir / "lock"):
-        path = report.write_report(workdir / "report", folders)
     console.print(f"comparison   {path}", highlight=False, markup=False, soft_wrap=True)
 
 

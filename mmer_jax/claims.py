@@ -25,7 +25,7 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from mmer_jax.errors import UserError
+from mmer_jax.errors import Transient, UserError
 from mmer_jax.records import write_atomically
 
 SILENT = 6  # heartbeats that a worker misses before it is taken for dead
@@ -129,12 +129,12 @@ class Claims:
         """To be asked before anything is written that others may have taken over.
 
         Raises:
-          UserError: they have taken this worker for dead.
+          Transient: they have taken this worker for dead.
         """
         try:
             os.utime(self._heartbeat)
         except FileNotFoundError:
-            raise UserError(
+            raise Transient(
                 f"{self.me} was silent for more than {SILENT * self.me.interval:g} s (suspended, "
                 "or cut off from the file system?) and others have taken over its trials; it "
                 "stops here. Run the same command again to join them."

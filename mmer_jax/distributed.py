@@ -20,11 +20,15 @@ import numpy as np
 from jax._src import distributed as jax_distributed  # its store has no public name
 from jax._src.clusters.cloud_tpu_cluster import GceTpuCluster, GkeTpuCluster  # nor have these
 
-from mmer_jax.errors import UserError
+from mmer_jax.errors import Transient, UserError
 
 
 class KnownToAll(UserError):
     """What every process of the run raises at the same place: one of them says it."""
+
+    def __init__(self, message: str, exit_code: int):
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 T = TypeVar("T")
@@ -35,6 +39,7 @@ LEAVE_SECONDS = 3.0  # the first process, who keeps the store, goes after the ot
 
 _turns = itertools.count()  # the same in every process
 _places: list[str] = []  # in the store, since the last barrier
+_joined = False  # whether there are others, and they can be reached
 
 
 def initialize(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
@@ -72,7 +77,9 @@ def initialize(coordinator: str | None, num_processes: int | None, process_id: i
         )
     elif not coordinator.rpartition(":")[2].isdecimal():  # type: ignore[union-attr]
         raise UserError(f"--coordinator={coordinator}; expected HOST:PORT")
+    global _joined
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
     try:
         jax.distributed.initialize(
             coordinator or None,
@@ -81,10 +88,11 @@ def initialize(coordinator: str | None, num_processes: int | None, process_id: i
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
     except Exception as error:
-        raise UserError(
+        raise Transient(
             f"the processes of this run do not find each other ({error}); is the coordinator "
             f"{coordinator or 'of this cluster'} up, and can its port be reached?"
         ) from None
+    _joined = True
 
 
 def _in_cluster() -> bool:
@@ -101,12 +109,12 @@ def _in_cluster() -> bool:
 
 
 def count() -> int:
-    return jax.process_count()
+    return jax.process_count() if _joined else 1
 
 
 def is_first() -> bool:
     """Whether this process writes."""
-    return jax.process_index() == 0
+    return not _joined or jax.process_index() == 0
 
 
 def on_first(action: Callable[[], Any]) -> Any:
@@ -125,12 +133,13 @@ def on_first(action: Callable[[], Any]) -> Any:
         try:
             said = json.dumps({"value": action()})
         except (UserError, OSError) as error:
-            _store().key_value_set(key, json.dumps({"error": str(error)}))
-            raise KnownToAll(str(error)) from error
+            code = getattr(error, "exit_code", UserError.exit_code)
+            _store().key_value_set(key, json.dumps({"error": str(error), "exit_code": code}))
+            raise KnownToAll(str(error), code) from error
         _store().key_value_set(key, said)
     told = json.loads(_store().blocking_key_value_get(key, FOREVER_MS))
     if "error" in told:
-        raise KnownToAll(told["error"])
+        raise KnownToAll(told["error"], told["exit_code"])
     return told["value"]
 
 
@@ -226,8 +235,11 @@ def follow_others() -> None:
 def _follow() -> None:
     while True:
         time.sleep(LOOK_SECONDS)
+        store = _store()
+        if store is None:  # JAX has taken leave: this process ends
+            return
         try:
-            told = json.loads(_store().key_value_try_get(_ENDED))
+            told = json.loads(store.key_value_try_get(_ENDED))
         except jax.errors.JaxRuntimeError:  # nobody has
             continue
         if told["process"] != jax.process_index():

@@ -1,13 +1,17 @@
 """What training commands share: their flags, several processes, and how a run ends.
 
-Exit status: 0; 2 for what a person can mend, said in one message; 128 + signal when a signal
-stopped the run and a checkpoint is written; 1 with a traceback for a fault of ours.
+Exit status: 0; 2 for what a person can mend, said in one message; 75 for what another attempt may
+mend by itself; 128 + signal when a signal stopped the run, which then goes on from where it was; 1
+with a traceback for a fault of ours.
 """
 
+import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from absl import flags, logging
@@ -57,6 +61,7 @@ def run(command: Callable[[Path, Console], object]) -> None:
     try:
         distributed.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
         distributed.follow_others()
+        signal.signal(signal.SIGTERM, _terminate)  # while it does not train; see interrupt.py
         console.quiet = not distributed.is_first()
         workdir = distributed.first_then_others(lambda: mirror.folder(str(WORKDIR.value)))
         command(workdir, console)
@@ -68,8 +73,10 @@ def run(command: Callable[[Path, Console], object]) -> None:
     except distributed.KnownToAll as error:
         if distributed.is_first():
             print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except (UserError, OSError) as error:
+        sys.exit(error.exit_code)
+    except UserError as error:
+        _end(error.exit_code, f"error: {error}")
+    except OSError as error:
         _end(2, f"error: {error}")
     except Exception as error:
         if is_disk_full(error):
@@ -79,6 +86,17 @@ def run(command: Callable[[Path, Console], object]) -> None:
         if distributed.count() == 1:
             raise
         _end(1, traceback.format_exc())
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    """SIGTERM came where there is no epoch to finish: in preparing, or in scoring.
+
+    Nothing is raised, as Python drops what is raised while it clears up weak references. Whatever
+    is being written counts only when it is complete.
+    """
+    os.write(2, b"SIGTERM: stopped at once; run the same command again to go on\n")
+    distributed.tell_end(128 + number, signal.Signals(number).name)
+    distributed.end_at_once(128 + number)
 
 
 def _end(code: int, why: str) -> NoReturn:

@@ -9,6 +9,17 @@ class UserError(Exception):
     `main` prints it as a single message without a traceback and exits with status 2.
     """
 
+    exit_code = 2
+
+
+class Transient(UserError):
+    """What may have passed when the same command runs again: a scheduler may restart it.
+
+    `main` exits with status 75, as sysexits' EX_TEMPFAIL.
+    """
+
+    exit_code = 75
+
 
 def shorten(items, limit: int = 5) -> str:
     """'a, b, c and 4 more': a list that stays readable in an error message."""

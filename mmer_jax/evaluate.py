@@ -1,5 +1,6 @@
 """From a trained group to rows of results.csv: every test utterance once per condition."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from mmer_jax.data.protocols import RATES, Condition, condition_name, effective_
 from mmer_jax.data.units import Units, places
 from mmer_jax.experiment import Experiment, GroupArrays
 from mmer_jax.pairs import PairCounts
+from mmer_jax.records import write_atomically
 from mmer_jax.results import Result
 from mmer_jax.study import StudyTable
 from mmer_jax.trials import Group, Trial
@@ -147,15 +149,16 @@ def _save_invariants(workdir, experiment, programs, params, data, units, test) -
     rows, counted = (x[:, 0].reshape(-1) for x in some)
     picked = np.flatnonzero(counted)[:PICTURED]
     picked = picked[corpus.present[rows[picked]].all(axis=1)]
-    distributed.on_first(
-        lambda: np.savez_compressed(
-            workdir / "invariants.npz",
-            features=features[0, picked].astype(np.float16),
-            labels=corpus.labels[rows[picked], 0],
-            modalities=np.array(corpus.spec.names),
-            classes=np.array(corpus.spec.tasks[0].classes, dtype=str),
-        )
+    archive = io.BytesIO()
+    np.savez_compressed(
+        archive,
+        features=features[0, picked].astype(np.float16),
+        labels=corpus.labels[rows[picked], 0],
+        modalities=np.array(corpus.spec.names),
+        classes=np.array(corpus.spec.tasks[0].classes, dtype=str),
     )
+    path = workdir / "invariants.npz"
+    distributed.on_first(lambda: write_atomically(path, archive.getvalue()))
 
 
 def needed_patterns(conditions: Sequence[Condition], noise: NoiseDraw | None) -> np.ndarray:

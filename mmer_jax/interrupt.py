@@ -64,7 +64,7 @@ class StopRequest:
         self._thread.start()
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self._pipe is None:
             return
         for number, handler in self._previous.items():
@@ -74,6 +74,8 @@ class StopRequest:
         self._thread.join()
         os.close(self._pipe[0])
         self._pipe = None
+        if self.signal and exception[0] is None:  # it came when no loop looked any more
+            signal.raise_signal(self.signal)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = self.signal or number

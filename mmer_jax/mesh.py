@@ -112,9 +112,15 @@ def _fetch(x) -> np.ndarray:
         if not x.is_fully_replicated:
             assert isinstance(x.sharding, NamedSharding)
             everywhere = NamedSharding(x.sharding.mesh, PartitionSpec())
-            x = jax.jit(lambda value: value, out_shardings=everywhere)(x)
+            x = _collect(everywhere)(x)
         return np.asarray(x.addressable_data(0))
     return np.asarray(x)
+
+
+@functools.cache
+def _collect(everywhere: NamedSharding):
+    """A function of its own for each call would be compiled for each."""
+    return jax.jit(lambda value: value, out_shardings=everywhere)
 
 
 def padded_count(n_trials: int, mesh: Mesh) -> int:

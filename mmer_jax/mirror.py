@@ -9,15 +9,17 @@ leaves the state before. A feature directory in a bucket is only read: utterance
 Paths are etils.epath's; for gs:// it wants gcsfs (extra `gcs`).
 """
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from mmer_jax.errors import UserError
+from mmer_jax.errors import Transient, UserError
 from mmer_jax.records import one_at_a_time, write_atomically
 
 os.environ.setdefault("EPATH_USE_TF", "false")  # not the TensorFlow that records need
@@ -40,14 +42,30 @@ def folder(place: str, *, copies: str = COPIES) -> Path:
     if "://" not in place:
         return Path(place).expanduser()
     copy = _copy_of(place, copies)
-    _renew(copy, place)
+    with _unless_a_run_has_it(copy) as free:
+        if free:
+            _renew(copy, place)
     return copy
+
+
+@contextlib.contextmanager
+def _unless_a_run_has_it(copy: Path) -> Iterator[bool]:
+    """Whether no run works on the copy; what it has not yet brought back would be lost."""
+    if not (copy / "lock").exists():
+        yield True
+        return
+    with (copy / "lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield True
+        except BlockingIOError:
+            yield False
 
 
 def renew(workdir: Path) -> None:
     """What the bucket of a copy has now; nothing for any other folder."""
-    if (workdir / OF).exists():
-        _renew(workdir, _place(workdir))
+    if copy := _copy_with(workdir):
+        _renew(copy, _place(copy))
 
 
 def _renew(copy: Path, place: str) -> None:
@@ -80,26 +98,36 @@ def features(place: str, modalities: Iterable[str], *, copies: str = COPIES) -> 
 def publish(workdir: Path) -> None:
     """Bring what has changed in a copy to its bucket; nothing for any other folder.
 
+    Args:
+      workdir: the copy, or a run's folder in it (`--each`).
+
     Raises:
       UserError: the bucket cannot be written.
     """
-    if not (workdir / OF).exists():
+    copy = _copy_with(workdir)
+    if copy is None:
         return
-    place, before = _place(workdir), _state(workdir)
-    now = _looked_at(workdir, before)
+    place, before = _place(copy), _state(copy)
+    now = _looked_at(copy, before)
     changed = [n for n, entry in now.items() if before.get(n, [0, ""])[:2] != entry[:2]]
     is_last = {n: n.endswith(".json") for n in changed}  # they make other files count
 
     def bring() -> None:
         for last in (False, True):
-            _each(lambda n: _send(workdir, place, n), [n for n in changed if is_last[n] == last])
+            _each(lambda n: _send(copy, place, n), [n for n in changed if is_last[n] == last])
         index = {name: entry[:2] for name, entry in now.items()}
         _remote(place, INDEX).write_text(json.dumps(index))
         _each(lambda n: _remote(place, n).unlink(missing_ok=True), sorted(before.keys() - now))
 
     if changed or before.keys() - now:
         _asked(place, bring)
-        _remember(workdir, place, now)
+        _remember(copy, place, now)
+
+
+def _copy_with(folder: Path) -> Path | None:
+    """The copy of a bucket that a folder is, or lies in."""
+    folder = folder.resolve()
+    return next((place for place in (folder, *folder.parents) if (place / OF).exists()), None)
 
 
 def _copy_of(place: str, copies: str) -> Path:
@@ -116,7 +144,7 @@ def _asked(place: str, action: Callable[[], Any]) -> Any:
     except ImportError as error:
         raise UserError(f'{place}: {error}; pip install "mmer_jax[gcs]"') from None
     except Exception as error:
-        raise UserError(
+        raise Transient(
             f"{place} cannot be reached ({type(error).__name__}: {error}); check the address, the "
             "network and the credentials (gcloud auth application-default login), and run the same "
             "command again"

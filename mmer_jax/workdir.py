@@ -9,7 +9,7 @@ from pathlib import Path
 from mmer_jax import config as config_lib
 from mmer_jax import distributed
 from mmer_jax.data.corpus import Corpus, CorpusSpec, Modality, Task
-from mmer_jax.errors import UserError
+from mmer_jax.errors import Transient, UserError
 from mmer_jax.integrity import Damaged, read_signed, write_signed
 from mmer_jax.records import one_at_a_time
 
@@ -53,7 +53,7 @@ def _lock(workdir: Path, shared: bool) -> Iterator[None]:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise UserError(
+            raise Transient(
                 f"workdir {workdir} is in use by {file.readline().strip() or 'another process'}; "
                 "wait for the end of that, stop it, or choose another --workdir"
             ) from None

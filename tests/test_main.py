@@ -135,7 +135,7 @@ def test_two_processes_do_not_share_a_workdir(tmp_path):
 
     with locked(tmp_path):
         refused = run(*SYNTHETIC, f"--workdir={tmp_path}")
-    assert refused.returncode == 2
+    assert refused.returncode == 75  # which a scheduler may try again
     assert f"is in use by process {os.getpid()}" in refused.stderr
 
 

@@ -10,6 +10,7 @@ from processes import FUSION, in_processes, main_command, started
 
 from mmer_jax import mirror
 from mmer_jax.errors import UserError
+from mmer_jax.workdir import locked
 
 server_module = pytest.importorskip("gcp_storage_emulator.server")
 pytest.importorskip("gcsfs")
@@ -94,6 +95,28 @@ def test_what_was_not_published_to_its_end_is_as_if_it_had_not_been(bucket, tmp_
     mirror.publish(mine)
     mirror.renew(other)
     assert {p.name for p in other.iterdir()} - {mirror.OF} == {"2.bin"}
+
+
+def test_runs_side_by_side_in_a_folder_are_published_with_it(bucket, tmp_path):
+    """As those of --each are."""
+    place, here, there = f"{bucket}/w8", str(tmp_path / "here"), str(tmp_path / "there")
+    one = mirror.folder(place, copies=here) / "lr=0.1"
+    one.mkdir()
+    (one / "results.csv").write_text("1")
+    mirror.publish(one)
+    assert (mirror.folder(place, copies=there) / "lr=0.1/results.csv").read_text() == "1"
+
+
+def test_what_a_run_has_not_yet_brought_back_is_left_alone(bucket, tmp_path):
+    """A report, a prediction or a second start on the machine of a run that goes on."""
+    place, here = f"{bucket}/w9", str(tmp_path / "here")
+    mine = mirror.folder(place, copies=here)
+    with locked(mine):
+        (mine / "metrics.jsonl").write_text("unpublished")
+        assert mirror.folder(place, copies=here) == mine
+        assert (mine / "metrics.jsonl").read_text() == "unpublished"
+    mirror.folder(place, copies=here)  # of a run that has ended, what the bucket lacks is void
+    assert not (mine / "metrics.jsonl").exists()
 
 
 def test_a_list_that_leads_outside_is_refused(bucket, tmp_path):

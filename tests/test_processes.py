@@ -2,15 +2,17 @@
 
 import csv
 import json
+import shutil
 import signal
 import sys
+import time
 
 import numpy as np
 import pytest
 from helpers import write_features
 from jax._src.clusters import cloud_tpu_cluster
 from places import ROOT
-from processes import FUSION, IFMMIN, in_processes, run, started
+from processes import FUSION, IFMMIN, in_processes, main_command, run, started
 
 from mmer_jax import distributed
 from mmer_jax.errors import UserError
@@ -154,6 +156,22 @@ def test_processes_hear_the_same_and_the_store_does_not_grow():
     for one in running:
         assert f"{turns}" in one.output
         assert "\n2 words left" in one.output  # those of the last barrier, one a process
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 2])
+def test_sigterm_in_scoring_ends_every_process_and_is_made_up_for(alone, tmp_path, count):
+    workdir = tmp_path / "w"
+    shutil.copytree(alone / "w", workdir)
+    other = (*of_records(alone), f"--workdir={workdir}", "--config.eval.mask_seed=7")
+    commands = in_processes(count, *other) if count > 1 else [main_command(*other)]
+    with started(*commands) as running:
+        running[0].until("labelled utterances")
+        time.sleep(1)  # all is trained, so it scores
+        running[-1].process.send_signal(signal.SIGTERM)
+        assert [one.end(60) for one in running] == [143] * count, running[0].output
+    run(*other)
+    assert scores(workdir)[0] == scores(alone / "w")[0]
 
 
 @pytest.mark.long

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from mmer_jax.errors import UserError
+from mmer_jax.errors import UserError, shorten
 from mmer_jax.speech import corpora, intensity
 from mmer_jax.speech.aitts import CONTROLS, AiTTS, Judge
-from mmer_jax.speech.annotate import annotate
+from mmer_jax.speech.annotate import annotate, features_fingerprint
 from mmer_jax.speech.batch import SpeechBatch
 from mmer_jax.speech.dataset import SpeechData
 from mmer_jax.speech.features import N_MELS
@@ -43,13 +43,15 @@ class AiTTSTask:
 
     def __init__(self, config, data: SpeechData, judge: Judge):
         self.config, self.settings, self.data = config, config.stages[STAGE], data
-        scale = judge.scale
+        check_voices(self.data)
         self.train_rows = self.data.rows("train")
         self.dev_rows = seen(self.data, "dev")
+        seen(
+            self.data, "test"
+        )  # or the report would say that it is missing, after all the training
         self.facts: dict[str, object] = {
             "corpus": self.data.fingerprint,
             "recogniser": judge.recogniser.fingerprint,
-            "scale": [scale.low, scale.high, scale.method],
             "speakers": list(self.data.speakers),
             "accents": list(self.data.accents),
             "voices": voices(self.data),
@@ -102,15 +104,18 @@ class AiTTSTask:
             name: float(np.average(np.concatenate([o[name] for o in outputs]), weights=weights))
             for name in outputs[0]
         }
-        return {"validation_score": -float(self._total(found))} | found
+        counted = {name: value for name, value in found.items() if name != "adversary"}
+        return {"validation_score": -float(self._total(counted))} | found
 
     def finish(self, workdir: Path, params, console: Console) -> None:
         from mmer_jax.speech.aitts_report import write_report
 
+        assert self.model.judge is not None
+        self.model.judge.scale.save(workdir / "scaling.json")
         write_report(workdir, self, jax.tree.map(lambda leaf: leaf[0], params), console)
 
     def _total(self, terms):
-        """The mel error has the weight 1; what the adversary gains is no loss of the dev score."""
+        """The mel error has the weight 1."""
         return terms["mel"] + sum(
             weight * terms[name] for name, weight in self.weights.items() if name in terms
         )
@@ -132,10 +137,13 @@ def open_annotated(
     config, recogniser: Recogniser, console: Console
 ) -> tuple[SpeechData, intensity.IntensityScale]:
     """The corpus with durations, prosody and measured intensities, and the intensities' scale."""
-    folder = annotate(
-        corpora.features_of(config, console), recogniser, corpora.cache_of(config), config
-    )
-    return corpora.open_data(folder, config), intensity.load(folder / "scaling.json")
+    features = corpora.features_of(config, console)
+    folder = annotate(features, recogniser, corpora.cache_of(config), config)
+    data = corpora.open_data(folder, config)
+    # What was measured follows from the features, the recogniser and the settings; on another
+    # machine it is rounded differently.
+    data.fingerprint = features_fingerprint(folder)
+    return data, intensity.load(folder / "scaling.json")
 
 
 def voices(data: SpeechData) -> dict[str, str]:
@@ -143,6 +151,35 @@ def voices(data: SpeechData) -> dict[str, str]:
     rows = data.rows("train")
     pairs = zip(data.columns["speaker"][rows], data.columns["accent"][rows], strict=True)
     return {str(speaker): str(accent) for speaker, accent in sorted(set(pairs))}
+
+
+def check_voices(data: SpeechData) -> None:
+    """Refuse a corpus whose accents cannot be learnt.
+
+    Raises:
+      UserError: it has no accent, one without training speech, or a speaker with several.
+    """
+    if len(data.accents) < 2:
+        raise UserError(
+            "the corpus has no accented speech; name the accent of some utterances in column "
+            "'accent' of utterances.csv"
+        )
+    rows = data.rows("train")
+    pairs = set(zip(data.columns["speaker"][rows], data.columns["accent"][rows], strict=True))
+    missing = sorted(set(data.accents) - {str(accent) for _, accent in pairs})
+    if missing:
+        raise UserError(
+            f"no utterance in split 'train' has the accent '{missing[0]}' (empty: L1); give it "
+            "some, or leave out those of the other splits"
+        )
+    speakers = [str(speaker) for speaker, _ in pairs]
+    several = sorted({speaker for speaker in speakers if speakers.count(speaker) > 1})
+    if several:
+        accents = sorted(str(accent) for speaker, accent in pairs if speaker == several[0])
+        raise UserError(
+            f"speaker '{several[0]}' has the accents {shorten(accents)}; a voice has one accent: "
+            "name the speakers apart in column 'speaker' of utterances.csv"
+        )
 
 
 def seen(data: SpeechData, split: str, accent: str | None = None) -> np.ndarray:
@@ -154,8 +191,9 @@ def seen(data: SpeechData, split: str, accent: str | None = None) -> np.ndarray:
     rows = np.concatenate([data.rows(split, accent), data.rows(f"{split}_seen", accent)])
     rows = rows[np.isin(data.columns["speaker"][rows], list(voices(data)))]
     if not len(rows):
+        whose = "a training speaker" if accent is None else "an L1 speaker of training"
         raise UserError(
-            f"the corpus has no utterance of a training speaker in split '{split}_seen' (or "
+            f"the corpus has no utterance of {whose} in split '{split}_seen' (or "
             f"'{split}'); give some of their sentences, which training has not, that split in "
             "utterances.csv"
         )

@@ -2,7 +2,8 @@
 
 The directory that `annotate` writes has the files of `extract_features`, with more columns in
 phones.npz (COLUMNS) and, beside it, scaling.json (the intensity's scale, fitted on the training
-utterances of all accents) and prosody.json (by what pitch and energy are standardised).
+utterances of all accents) and prosody.json (by what pitch and energy are standardised, and the
+fingerprint of the features that all was measured on).
 """
 
 import hashlib
@@ -29,7 +30,12 @@ from mmer_jax.speech.spans import completed, judged_spans
 
 COLUMNS = (*PHONE_COLUMNS, "pitch", "energy", "goodness", "intensity")
 BATCH = 32
-VERSION = 2  # of what is measured: 1 took a given alignment's spans for goodness
+VERSION = 3  # of what is written
+
+
+def features_fingerprint(folder: Path) -> str:
+    """Of the features that an annotated directory was measured on."""
+    return json.loads((folder / "prosody.json").read_text(encoding="utf-8"))["features"]
 
 
 class Judged(NamedTuple):
@@ -112,6 +118,7 @@ def _write(folder: Path, columns, raw, durations, scores, config) -> None:
     table = np.column_stack([raw["phones"].features[:, :2], durations, prosody, scores, values])
     phones = RawModality(table.astype(np.float32), raw["phones"].lengths, "features")
     feature_dir.write_directory(folder, columns, raw | {"phones": phones})
+    statistics["features"] = feature_dir.fingerprint(columns, raw)
     scale.save(folder / "scaling.json")
     write_atomically(folder / "prosody.json", json.dumps(statistics, indent=1) + "\n")
 

@@ -10,10 +10,10 @@ ORDER = 13
 def cepstra(mel: Float[np.ndarray, "F M"], order: int = ORDER) -> Float[np.ndarray, "F order"]:
     """Cepstral coefficients 1 to `order` of a natural-log mel spectrogram, loudness left out.
 
-    Coefficient m is the mean over bands of L · cos(π m (k + 1/2) / M), so that L is the sum of
-    c_0 + 2 c_m cos(...), as the coefficients of a log spectrum are defined.
+    The log magnitude is c_0 + Σ c_m cos(π m (k + 1/2) / M) over the bands k, which is how
+    mel-cepstra of minimum phase are counted; then the distortion is the spectra's distance in dB.
     """
-    return dct(mel, type=2, axis=1)[:, 1 : order + 1] / (2 * mel.shape[1])
+    return dct(mel, type=2, axis=1)[:, 1 : order + 1] / mel.shape[1]
 
 
 def distortion(

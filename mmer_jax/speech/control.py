@@ -73,10 +73,15 @@ def make_benches(given, console: Console) -> tuple[Bench, Bench]:
 
 def run(given, console: Console) -> None:
     """What the flags ask for."""
+    given.workdir = given.workdir.expanduser()
+    workdirs = [given.workdir, *(place.expanduser() for place in given.compare)]
+    names = [name_of(workdir) for workdir in workdirs]
+    if len(set(names)) < len(names):
+        names = [f"{name} ({place.name})" for name, place in zip(names, workdirs, strict=True)]
     bench, dev = make_benches(given, console)
     lines: list[Measured] = []
-    for workdir in [given.workdir, *given.compare]:
-        name, synthesiser = name_of(workdir), load_synthesiser(workdir, given.seed)
+    for workdir, name in zip(workdirs, names, strict=True):
+        synthesiser = load_synthesiser(workdir, given.seed)
         reverse = not synthesiser.takes_intensities and fades(synthesiser, dev)
         lines += measure(synthesiser, bench, LEVELS, name, reverse=reverse)
         mine = [line for line in lines if line.system == name]

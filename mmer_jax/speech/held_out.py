@@ -28,13 +28,14 @@ Table = dict[str, np.ndarray]  # a column of numbers for each name, [n phones]
 
 
 def spoken_phones(batches: Sequence[SpeechBatch]) -> Table:
-    """Every spoken phone of the batches: what it is, whether it is L1, and its prosody."""
-    found: dict[str, list] = {name: [] for name in ("phone", "accent", *QUANTITIES)}
+    """Every spoken phone of the batches: what it is, of which voice, and its prosody."""
+    found: dict[str, list] = {name: [] for name in ("phone", "accent", "speaker", *QUANTITIES)}
     for batch in batches:
         there = _there(batch)
-        accent = np.broadcast_to(np.asarray(batch.accent)[:, None], there.shape)
         found["phone"].append(np.asarray(batch.phones)[there])
-        found["accent"].append(accent[there])
+        for name in ("accent", "speaker"):
+            of_row = np.asarray(getattr(batch, name))[:, None]
+            found[name].append(np.broadcast_to(of_row, there.shape)[there])
         for name, values in _prosody(batch).items():
             found[name].append(values[there])
     return {name: np.concatenate(parts) for name, parts in found.items()}
@@ -68,14 +69,22 @@ def predictions(model: AiTTS, params, batches: Sequence[SpeechBatch], *, told: b
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def phone_means(training: Table, phones: np.ndarray) -> Table:
-    """For each of `phones` the mean over the training speech's phones of that kind."""
-    counts = np.bincount(training["phone"], minlength=N_SYMBOLS)
+def phone_means(training: Table, truth: Table, *, by_speaker: bool = False) -> Table:
+    """For each phone of `truth` the mean over the training speech's phones of that kind.
+
+    Args:
+      by_speaker: of the same speaker. A speaker's own mean pitch is half of what there is to know.
+    """
+    kinds = [
+        table["phone"] + N_SYMBOLS * by_speaker * table["speaker"] for table in (training, truth)
+    ]
+    size = 1 + max(int(kind.max()) for kind in kinds)
+    counts = np.bincount(kinds[0], minlength=size)
     found = {}
     for name in QUANTITIES:
-        sums = np.bincount(training["phone"], weights=training[name], minlength=N_SYMBOLS)
+        sums = np.bincount(kinds[0], weights=training[name], minlength=size)
         whole = training[name].mean()  # for a phone that training has not
-        found[name] = np.where(counts > 0, sums / np.maximum(counts, 1), whole)[phones]
+        found[name] = np.where(counts > 0, sums / np.maximum(counts, 1), whole)[kinds[1]]
     return found
 
 
@@ -87,7 +96,8 @@ def prosody_errors(
     truth = spoken_phones(batches)
     training = spoken_phones(list(data.stream(data.batches(training_rows, 16, None))))
     guesses = {
-        "phone's mean": phone_means(training, truth["phone"]),
+        "phone's mean": phone_means(training, truth),
+        "phone's mean of the speaker": phone_means(training, truth, by_speaker=True),
         "predicted, intensities given": predictions(model, params, batches, told=True),
         "predicted, plain text": predictions(model, params, batches, told=False),
     }
@@ -110,9 +120,9 @@ def distortions(
 ) -> list[dict[str, object]]:
     """Lines of distortion.csv: one for each held-out recording, in dB.
 
-    `mel` is of the synthesised spectrogram, told the measured intensities; `no_accent` of the same
-    at intensity 0; `audio` of what the vocoder makes of it; `vocoder` of the recording's own
-    spectrogram through the vocoder, which no synthesis can beat.
+    `mel` is of the synthesised spectrogram, told the measured intensities (L1: 0); `no_accent` of
+    the same at intensity 0; `audio` of what the vocoder makes of it; `vocoder` of the recording's
+    own spectrogram through the vocoder, which no synthesis can beat.
     """
     requests, mels = [], []
     for batch in data.stream(data.batches(rows, 16, None)):

@@ -50,6 +50,11 @@ def fit(goodness: np.ndarray, method: str, quantile: float) -> IntensityScale:
     return IntensityScale(low, high, method)
 
 
+def place(workdir: Path, seed: int = 0) -> Path:
+    """Where a workdir keeps the scale of the recogniser of a seed."""
+    return workdir / ("scaling.json" if seed == 0 else f"scaling_seed{seed}.json")
+
+
 def load(path: Path) -> IntensityScale:
     """What `save` wrote."""
     try:

@@ -56,13 +56,19 @@ def _aligned(path: Path, utterance: Utterance, seconds: float):
         raise UserError(
             f"{path} has {len(words)} words, the text of '{utterance.utt_id}' has {len(spoken)}"
         )
+    unheard = [w.label for w in words if not _within(sounds, w)]
+    if unheard:
+        raise UserError(
+            f"{path} has no phones for the word '{unheard[0]}' (MFA's spn: a word that its "
+            "dictionary lacks); add it to the dictionary and align again"
+        )
     unknown = sorted({p.label for p in sounds if without_stress(p.label) not in INDEX})
     if unknown:
         raise UserError(
             f"{path}: phone '{unknown[0]}' is not ARPAbet; align with MFA's model english_us_arpa"
         )
     grouped = [tuple(_within(sounds, word)) for word in words]
-    if not all(grouped) or sum(map(len, grouped)) != len(sounds):
+    if sum(map(len, grouped)) != len(sounds):
         raise UserError(f"{path}: its phones do not lie within its words")
     names = tuple(tuple(without_stress(p.label) for p in group) for group in grouped)
     pronunciation = Pronunciation(spoken, names)

@@ -12,7 +12,7 @@ from rich.table import Table
 from mmer_jax.data import feature_dir
 from mmer_jax.records import write_atomically
 from mmer_jax.report.figures import drawing
-from mmer_jax.speech import corpora
+from mmer_jax.speech import corpora, intensity
 from mmer_jax.speech.annotate import COLUMNS, annotate
 from mmer_jax.speech.dataset import SpeechData
 from mmer_jax.speech.default_corpus import speakers
@@ -66,8 +66,8 @@ def _score_seed(workdir: Path, config, data: SpeechData, folder: Path, seed: int
             rows.append((seed, split, "auc_l1_l2", f"{separation:.6g}", int(mine.sum())))
         if not config.data.corpus:
             rows += _consonants(seed, split, columns, values, lengths)
+    shutil.copy(annotated / "scaling.json", intensity.place(workdir, seed))
     if seed == 0:
-        shutil.copy(annotated / "scaling.json", workdir / "scaling.json")
         shown = "test" if (columns["split"] == "test").any() else "dev"
         with drawing.look():
             figure = goodness_figure(columns, values, means, lengths, shown)

@@ -108,26 +108,36 @@ def _run(args) -> int:
     single = args.audio is not None
     if single == (args.folder is not None) or single != (args.text is not None):
         raise UserError("give either --audio and --text, or --from")
-    scale = intensity.load(args.workdir / "scaling.json")
-    recogniser = load_recogniser(args.workdir, args.seed)
+    workdir = args.workdir.expanduser()
+    recogniser = load_recogniser(workdir, args.seed)
     scorer = Scorer(recogniser, _posteriors(args))
     if single:
         only = Utterance(args.audio.stem, args.text, audio=args.audio.name, phones=args.phones)
         corpus = SpeechCorpus(args.audio.parent, (only,))
     else:
         corpus = read_corpus(args.folder)
-    found, faults = _score_all(corpus, scorer, scale, args)
+    found, mels, faults = _score_all(corpus, scorer, args.figures)
     console = Console(width=None if sys.stdout.isatty() else 100)
     for utt_id, fault in faults.items():
         print(f"left out: {utt_id}: {fault}", file=sys.stderr)
     if not found:
         raise UserError(f"none of {len(corpus.utterances)} utterances could be scored, see above")
+    if args.posteriors is not None and len(found) > 1:
+        # Another recogniser's goodness has another range.
+        spoken = [scored.goodness[scored.words >= 0] for scored in found]
+        scale = intensity.fit(np.concatenate(spoken), "quantile", 0.05)
+        scaled = "their own phones"
+    else:
+        scale = intensity.load(intensity.place(workdir, args.seed))
+        scaled = f"the corpus of {workdir}"
+    _draw(found, mels, scale, args.out)
     reference = _compare(corpus, found, recogniser, args.out) if args.compare else {}
     write_scores(args.out, found, scale, reference)
     write_faults(args.out, faults)
     if single:
         console.print(phone_table(found[0], scale, reference.get(found[0].utt_id)))
     console.print(summary(found, scale, reference, len(faults)), highlight=False)
+    console.print(f"intensity is on the scale of {scaled}", highlight=False, markup=False)
     console.print(f"tables and figures: {args.out}", highlight=False, markup=False)
     return 1 if faults else 0
 
@@ -140,9 +150,10 @@ def _posteriors(args) -> Callable[[str], Path] | None:
     return lambda utt_id: args.posteriors / f"{utt_id}.npz"
 
 
-def _score_all(corpus: SpeechCorpus, scorer: Scorer, scale: IntensityScale, args):
-    """(scores, utterance -> why it has none); draws the first ones."""
+def _score_all(corpus: SpeechCorpus, scorer: Scorer, keep: int):
+    """(scores, the first mels, utterance -> why it has none)."""
     found: list[Scored] = []
+    mels: list[np.ndarray] = []
     faults: dict[str, str] = {}
     for utterance in corpus.utterances:
         try:
@@ -151,11 +162,16 @@ def _score_all(corpus: SpeechCorpus, scorer: Scorer, scale: IntensityScale, args
             faults[utterance.utt_id] = str(error)
             continue
         found.append(scored)
-        if len(found) <= args.figures:
-            with drawing.look():
-                figure = utterance_figure(scored, mel, scale)
-                drawing.save(figure, args.out / "figures", utterance.utt_id)
-    return found, faults
+        if len(found) <= keep:
+            mels.append(mel)
+    return found, mels, faults
+
+
+def _draw(found: list[Scored], mels: list[np.ndarray], scale: IntensityScale, out: Path) -> None:
+    """A figure of every utterance whose mel was kept."""
+    with drawing.look():
+        for scored, mel in zip(found, mels, strict=False):
+            drawing.save(utterance_figure(scored, mel, scale), out / "figures", scored.utt_id)
 
 
 def _compare(
@@ -167,12 +183,10 @@ def _compare(
     reference = {}
     for scored in found:
         try:
-            audio = reference_audio(scored)
+            mel = features.log_mel(features.magnitudes(reference_audio(scored)))
+            reference[scored.utt_id] = scorer.spectrum(by_id[scored.utt_id], mel)
         except UserError as error:
             print(f"no L1 voice: {scored.utt_id}: {error}", file=sys.stderr)
-            continue
-        mel = features.log_mel(features.magnitudes(audio))
-        reference[scored.utt_id] = scorer.spectrum(by_id[scored.utt_id], mel)
     if len(reference) > 1:
         beside = [scored for scored in found if scored.utt_id in reference]
         means = [np.array([s.mean for s in part]) for part in (beside, reference.values())]

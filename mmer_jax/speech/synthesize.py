@@ -54,14 +54,16 @@ def speak(synthesiser: Synthesiser, request: Request, vocoder: Vocoder) -> Timed
     return Timed(spoken, audio, middle - start, time.perf_counter() - middle)
 
 
-def describe(timed: Timed, request: Request, said: Pronunciation) -> str:
+def describe(timed: Timed, request: Request, said: Pronunciation, control: str) -> str:
     """A line of what was spoken, one of how fast, and one for each word."""
     spoken, seconds = timed.spoken, len(timed.audio) / RATE
     total = timed.network_seconds + timed.vocoder_seconds
     asked = spoken.intensity[request.words >= 0]
+    what = "weight of the adversary" if control == "adversarial" else "intensity"
+    mean = f", {what} {asked.mean():.2f} in the mean of {len(asked)} phones"
     lines = [
-        f"speaker {request.speaker}, accent {request.accent or 'none (L1)'}, intensity "
-        f"{asked.mean():.2f} in the mean of {len(asked)} phones",
+        f"speaker {request.speaker}, accent {request.accent or 'none (L1)'}"
+        f"{'' if control == 'none' else mean}",
         f"{seconds:.2f} s of speech in {total:.2f} s: real-time factor {total / seconds:.3f} "
         f"(network {timed.network_seconds:.3f} s, vocoder {timed.vocoder_seconds:.3f} s)",
     ]
@@ -110,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
         timed = speak(synthesiser, request, vocoder)
         given.out.parent.mkdir(parents=True, exist_ok=True)
         write_audio(given.out, timed.audio)
-        print(describe(timed, request, said))
+        print(describe(timed, request, said, synthesiser.model.control))
         print(given.out)
 
     return cli.exit_status(command)

@@ -13,10 +13,10 @@ from mmer_jax import config as config_lib
 from mmer_jax.checkpoint import finished_trials, load_final
 from mmer_jax.errors import UserError
 from mmer_jax.speech import config as speech_config
+from mmer_jax.speech import intensity
 from mmer_jax.speech.aitts import AiTTS, Judge
 from mmer_jax.speech.aitts_task import STAGE, open_annotated
 from mmer_jax.speech.dataset import SpeechData
-from mmer_jax.speech.intensity import IntensityScale
 from mmer_jax.speech.recogniser import load_recogniser
 from mmer_jax.speech.voice import Synthesiser
 
@@ -93,7 +93,7 @@ def load_judge(workdir: Path, recogniser: str = "") -> Judge:
             f"the recogniser in {place} is not the one that {workdir} was trained with; give that "
             "one's workdir by --recogniser"
         )
-    return Judge(found, IntensityScale(*facts["scale"]))
+    return Judge(found, intensity.load(workdir / "scaling.json"))
 
 
 def open_corpus(workdir: Path, judge: Judge, console: Console) -> SpeechData:

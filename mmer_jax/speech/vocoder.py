@@ -87,7 +87,14 @@ class OnnxVocoder:
     def __call__(self, mel: Float[np.ndarray, "F M"]) -> Float[np.ndarray, " n"]:
         """Audio of a mel of natural logarithms."""
         given = {self._input: np.ascontiguousarray(mel.T[None], np.float32)}
-        audio = np.asarray(self._session.run(None, given)[0], np.float32).reshape(-1)
+        try:
+            audio = np.asarray(self._session.run(None, given)[0], np.float32).reshape(-1)
+        except Exception as error:  # as above
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"--vocoder={self._path} cannot make sound of {len(mel)} frames: {reason}; export "
+                "it for any number of frames"
+            ) from None
         if len(audio) != HOP * len(mel) or not np.isfinite(audio).all():
             raise UserError(
                 f"--vocoder={self._path} made {len(audio)} samples of {len(mel)} frames; expected "

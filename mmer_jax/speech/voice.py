@@ -70,7 +70,10 @@ class Synthesiser:
 
     def speaker_of(self, accent: str) -> str:
         """The first speaker whose recordings have the accent."""
-        return next(name for name in self.speakers if self.voices.get(name) == accent)
+        for name in self.speakers:
+            if self.voices.get(name) == accent:
+                return name
+        raise UserError(f"no voice of this model has the accent '{accent}' (empty: L1)")
 
     def check(self, request: Request) -> None:
         """UserError where the model has no such voice, or the request makes no sense."""

@@ -19,8 +19,16 @@ def test_no_distortion_of_itself_slower_or_louder(mel):
 
 def test_cepstra_are_those_of_a_cosine():
     band = (np.arange(80) + 0.5) / 80
-    found = cepstra((0.7 * 2 * np.cos(3 * np.pi * band))[None], order=5)
+    found = cepstra((0.7 * np.cos(3 * np.pi * band))[None], order=5)
     np.testing.assert_allclose(found, [[0, 0, 0.7, 0, 0]], atol=1e-12)
+
+
+def test_a_ripple_has_its_size_in_decibels():
+    """Log magnitudes that differ by a cosine of amplitude a: √(mean of its square) in dB, a/√2."""
+    band = (np.arange(80) + 0.5) / 80
+    ripple = 0.5 * np.cos(4 * np.pi * band)[None].repeat(6, axis=0)
+    in_decibels = 20 / np.log(10) * np.sqrt(np.mean(ripple**2))
+    assert distortion(ripple, np.zeros((6, 80))) == pytest.approx(in_decibels, rel=1e-6)
 
 
 def test_path_is_the_cheapest(mel):

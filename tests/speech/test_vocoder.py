@@ -39,8 +39,8 @@ def test_griffin_lim_keeps_the_spectrum(tone):
     audio = vocoder(mel)
     assert len(audio) == HOP * (len(mel) - 1)
     np.testing.assert_array_equal(audio, vocoder(mel))
-    assert distortion(log_mel(magnitudes(audio)), mel) < 2.5
-    assert distortion(mel[:, ::-1], mel) > 10
+    assert distortion(log_mel(magnitudes(audio)), mel) < 5
+    assert distortion(mel[:, ::-1], mel) > 20
 
 
 def test_bounded_makes_loud_audio_softer_and_leaves_the_rest():

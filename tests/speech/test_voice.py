@@ -70,7 +70,7 @@ def test_flags_become_a_request(synthesiser):
 def test_what_was_spoken_is_said_word_by_word(synthesiser):
     wanted = request()
     timed = speak(synthesiser, wanted, lambda mel: np.zeros(256 * len(mel), np.float32))
-    text = describe(timed, wanted, SAID)
+    text = describe(timed, wanted, SAID, "phone")
     assert "speaker cmn0, accent cmn, intensity 0.50" in text
     assert "real-time factor" in text
     assert text.splitlines()[-1].split()[0] == "call"

@@ -43,7 +43,8 @@ def _of_speaker(folder: Path) -> list[importing.Found]:
         try:
             words = text.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{text} cannot be read: {error}") from None
+            print(f"left out: {text} cannot be read: {error}", file=sys.stderr)
+            continue
         utterance = Utterance(
             utt_id=f"{folder.name}_{audio.stem}",
             text=words,
