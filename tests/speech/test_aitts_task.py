@@ -93,7 +93,7 @@ def test_the_end_is_written(trained):
     task.finish(workdir, params, Console(file=io.StringIO()))
     header, *rows = (workdir / "prosody.csv").read_text().splitlines()
     assert header == "quantity,unit,speech,system,rmse,mae,phones"
-    assert len(rows) == 3 * 3  # quantities, systems; the only test utterance is L1
+    assert len(rows) == 3 * 4  # quantities, systems; the only test utterance is L1
     assert len((workdir / "distortion.csv").read_text().splitlines()) == 2
     assert (workdir / "samples.html").read_text().count("<audio") == 1 + 2 * 5
 
