@@ -32,7 +32,7 @@ def base() -> ConfigDict:
 
     c.intensity = ConfigDict()
     c.intensity.scaling = "quantile"  # quantile | minmax, of the goodness of the training phones
-    c.intensity.quantile = 0.05  # of them at each end count as 0 and as 1
+    c.intensity.quantile = intensity.EDGE  # of them at each end count as 0 and as 1
 
     c.model = ConfigDict()
     c.stages = ConfigDict()

@@ -125,7 +125,7 @@ def _run(args) -> int:
     if args.posteriors is not None and len(found) > 1:
         # Another recogniser's goodness has another range.
         spoken = [scored.goodness[scored.words >= 0] for scored in found]
-        scale = intensity.fit(np.concatenate(spoken), "quantile", 0.05)
+        scale = intensity.fit(np.concatenate(spoken), "quantile", intensity.EDGE)
         scaled = "their own phones"
     else:
         scale = intensity.load(intensity.place(workdir, args.seed))
