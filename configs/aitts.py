@@ -26,8 +26,8 @@ def get_config():
     c.model.post_channels = 128
     c.stages.aitts = stage(
         batch_size=8,
-        constant_epochs=8,
-        decay_epochs=12,
+        constant_epochs=12,
+        decay_epochs=18,
         learning_rate=1e-3,
         clip=1.0,
         dropout=0.1,
