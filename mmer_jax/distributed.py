@@ -35,6 +35,7 @@ T = TypeVar("T")
 FOREVER_MS = 7 * 24 * 3600 * 1000
 HEARTBEAT_SECONDS = 60  # a process that is silent for so long has died
 LOOK_SECONDS = 0.5  # how often a process asks whether the others still go on
+HEARD_SECONDS = 2 * LOOK_SECONDS  # then they have heard that one ends, and do not miss it
 LEAVE_SECONDS = 3.0  # the first process, who keeps the store, goes after the others
 
 _turns = itertools.count()  # the same in every process
@@ -221,9 +222,24 @@ def leave(code: int) -> NoReturn:
 
 def end_at_once(code: int) -> NoReturn:
     """End this process from any thread; the first one lets the others go before it."""
-    if count() > 1 and is_first():
-        time.sleep(LEAVE_SECONDS)
+    if count() > 1:
+        time.sleep(LEAVE_SECONDS if is_first() else HEARD_SECONDS)
     os._exit(code)
+
+
+def end_of_others() -> int | None:
+    """The code with which another process has ended, if one has: what fails here fails for that."""
+    told = _told() if count() > 1 else None
+    return None if told is None else told["code"]
+
+
+def _told() -> dict[str, Any] | None:
+    """What another process has said of its end."""
+    try:
+        told = json.loads(_store().key_value_try_get(_ENDED))
+    except jax.errors.JaxRuntimeError:  # nobody has
+        return None
+    return told if told["process"] != jax.process_index() else None
 
 
 def follow_others() -> None:
@@ -235,14 +251,9 @@ def follow_others() -> None:
 def _follow() -> None:
     while True:
         time.sleep(LOOK_SECONDS)
-        store = _store()
-        if store is None:  # JAX has taken leave: this process ends
+        if _store() is None:  # JAX has taken leave: this process ends
             return
-        try:
-            told = json.loads(store.key_value_try_get(_ENDED))
-        except jax.errors.JaxRuntimeError:  # nobody has
-            continue
-        if told["process"] != jax.process_index():
+        if told := _told():
             os.write(2, f"process {told['process']} has ended: {told['why']}\n".encode())
             end_at_once(told["code"])
 

@@ -79,6 +79,8 @@ def run(command: Callable[[Path, Console], object]) -> None:
     except OSError as error:
         _end(2, f"error: {error}")
     except Exception as error:
+        if (code := distributed.end_of_others()) is not None:
+            distributed.leave(code)
         if is_disk_full(error):
             _end(2, f"error: disk full ({error}); free space and run the same command again")
         if "RESOURCE_EXHAUSTED" in str(error):
