@@ -57,9 +57,10 @@ def _unless_a_run_has_it(copy: Path) -> Iterator[bool]:
     with (copy / "lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield True
+            free = True
         except BlockingIOError:
-            yield False
+            free = False
+        yield free
 
 
 def renew(workdir: Path) -> None:

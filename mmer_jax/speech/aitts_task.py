@@ -46,9 +46,8 @@ class AiTTSTask:
         check_voices(self.data)
         self.train_rows = self.data.rows("train")
         self.dev_rows = seen(self.data, "dev")
-        seen(
-            self.data, "test"
-        )  # or the report would say that it is missing, after all the training
+        # Or the report would say that it is missing, after all the training.
+        seen(self.data, "test")
         self.facts: dict[str, object] = {
             "corpus": self.data.fingerprint,
             "recogniser": judge.recogniser.fingerprint,
@@ -111,7 +110,7 @@ class AiTTSTask:
         from mmer_jax.speech.aitts_report import write_report
 
         assert self.model.judge is not None
-        self.model.judge.scale.save(workdir / "scaling.json")
+        self.model.judge.scale.save(intensity.place(workdir))
         write_report(workdir, self, jax.tree.map(lambda leaf: leaf[0], params), console)
 
     def _total(self, terms):
@@ -146,11 +145,16 @@ def open_annotated(
     return data, intensity.load(folder / "scaling.json")
 
 
-def voices(data: SpeechData) -> dict[str, str]:
-    """Training speaker -> the accent of their speech."""
+def _pairs(data: SpeechData) -> list[tuple[str, str]]:
+    """(speaker, accent) of the training speech, each once, in order."""
     rows = data.rows("train")
     pairs = zip(data.columns["speaker"][rows], data.columns["accent"][rows], strict=True)
-    return {str(speaker): str(accent) for speaker, accent in sorted(set(pairs))}
+    return sorted({(str(speaker), str(accent)) for speaker, accent in pairs})
+
+
+def voices(data: SpeechData) -> dict[str, str]:
+    """Training speaker -> the accent of their speech."""
+    return dict(_pairs(data))
 
 
 def check_voices(data: SpeechData) -> None:
@@ -164,18 +168,17 @@ def check_voices(data: SpeechData) -> None:
             "the corpus has no accented speech; name the accent of some utterances in column "
             "'accent' of utterances.csv"
         )
-    rows = data.rows("train")
-    pairs = set(zip(data.columns["speaker"][rows], data.columns["accent"][rows], strict=True))
-    missing = sorted(set(data.accents) - {str(accent) for _, accent in pairs})
+    pairs = _pairs(data)
+    missing = sorted(set(data.accents) - {accent for _, accent in pairs})
     if missing:
         raise UserError(
             f"no utterance in split 'train' has the accent '{missing[0]}' (empty: L1); give it "
             "some, or leave out those of the other splits"
         )
-    speakers = [str(speaker) for speaker, _ in pairs]
+    speakers = [speaker for speaker, _ in pairs]
     several = sorted({speaker for speaker in speakers if speakers.count(speaker) > 1})
     if several:
-        accents = sorted(str(accent) for speaker, accent in pairs if speaker == several[0])
+        accents = [accent for speaker, accent in pairs if speaker == several[0]]
         raise UserError(
             f"speaker '{several[0]}' has the accents {shorten(accents)}; a voice has one accent: "
             "name the speakers apart in column 'speaker' of utterances.csv"

@@ -37,10 +37,8 @@ def read_run(workdir: Path) -> Run:
     path = workdir / "config.json"
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        config, facts = (
-            config_lib.from_flat(stored["config"], speech_config.base),
-            dict(stored["facts"]),
-        )
+        config = config_lib.from_flat(stored["config"], speech_config.base)
+        facts = dict(stored["facts"])
         if config.method != STAGE:
             raise ValueError(f"its method is '{config.method}'")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -93,7 +91,7 @@ def load_judge(workdir: Path, recogniser: str = "") -> Judge:
             f"the recogniser in {place} is not the one that {workdir} was trained with; give that "
             "one's workdir by --recogniser"
         )
-    return Judge(found, intensity.load(workdir / "scaling.json"))
+    return Judge(found, intensity.load(intensity.place(workdir)))
 
 
 def open_corpus(workdir: Path, judge: Judge, console: Console) -> SpeechData:
