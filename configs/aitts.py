@@ -36,7 +36,8 @@ def get_config():
         energy_weight=0.1,
         intensity_weight=0.5,
         consistency_weight=1.0,
-        consistency_from=5,  # the first epoch that has it; before, there is little to measure
+        variance_weight=0.5,  # of made-up speech that moves as little or as much as recordings do
+        consistency_from=5,  # the first epoch of both; before, there is little to measure
         consistency_rows=0.5,  # share of a batch's rows that say made-up requests
         adversary_weight=0.02,  # of the speaker classifier's loss (control=adversarial)
     )

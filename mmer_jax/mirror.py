@@ -21,13 +21,14 @@ from typing import Any
 
 from mmer_jax.errors import Transient, UserError
 from mmer_jax.records import one_at_a_time, write_atomically
+from mmer_jax.workdir import LOCK, PREPARING
 
 os.environ.setdefault("EPATH_USE_TF", "false")  # not the TensorFlow that records need
 
 COPIES = "~/.cache/mmer_jax/buckets"
 INDEX = "mirror.json"  # of the bucket: file -> [bytes, digest]
 OF = ".mirror_of.json"  # of the copy: where it belongs, and what each file was when they agreed
-NOT_SHARED = ("lock", "lock.prepare", OF)  # by name; what belongs to this machine
+NOT_SHARED = (LOCK, PREPARING, OF)  # by name; what belongs to this machine
 AT_ONCE = 8
 
 State = dict[str, list]  # file -> [bytes, digest, time of change in ns]
@@ -51,10 +52,10 @@ def folder(place: str, *, copies: str = COPIES) -> Path:
 @contextlib.contextmanager
 def _unless_a_run_has_it(copy: Path) -> Iterator[bool]:
     """Whether no run works on the copy; what it has not yet brought back would be lost."""
-    if not (copy / "lock").exists():
+    if not (copy / LOCK).exists():
         yield True
         return
-    with (copy / "lock").open("a") as file:
+    with (copy / LOCK).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             free = True

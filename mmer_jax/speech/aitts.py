@@ -6,12 +6,13 @@ goodness of pronunciation that the frozen L1 recogniser gives it. FastSpeech2 is
 
     L = L_mel + λ_d·L_duration + λ_p·L_pitch + λ_e·L_energy       reconstruction, given intensities
       + λ_i·L_intensity                                           the predictor for plain text
-      + λ_c·L_consistency                                         made-up requests, measured again
+      + λ_c·L_consistency + λ_v·L_variance                        made-up requests, measured again
 
 Natural speech has few combinations of accent, phone and intensity: an accent that has no TH never
 says a good one. So the consistency constraint works on requests that are made up: any speaker with
 any accent at any strength says the batch's sentences, and the recogniser must hear each phone as
-strongly accented as was asked.
+strongly accented as was asked. The paper has no L_variance: without it the recogniser is pleased
+best by spectra that hardly move (consistency.flatness).
 
 `model.control` says what the number of a phone means (ablations):
 
@@ -31,7 +32,7 @@ from jaxtyping import Array, Bool, Float, Int
 from mmer_jax.speech.adversary import SpeakerAdversary
 from mmer_jax.speech.batch import SpeechBatch
 from mmer_jax.speech.blocks import mean_over
-from mmer_jax.speech.consistency import margin, mismatch, perturbed
+from mmer_jax.speech.consistency import flatness, margin, mismatch, perturbed
 from mmer_jax.speech.fastspeech import FastSpeech, Prosody, Text, Voice
 from mmer_jax.speech.features import N_MELS
 from mmer_jax.speech.gop import span_weights
@@ -109,10 +110,17 @@ class AiTTS:
             terms["intensity"] = jnp.where(batch.accent > 0, mean_over(error, text.spoken), 0.0)
         return terms
 
-    def consistency(self, params, batch: SpeechBatch, key: Array) -> Float[Array, " B"]:
-        """How far what is measured lies from made-up requests, of each utterance."""
+    def consistency(
+        self, params, batch: SpeechBatch, key: Array, dropout: float | None = None
+    ) -> dict[str, Float[Array, " B"]]:
+        """The terms of made-up requests, of each utterance.
+
+        Dropout is that of `terms`; were there none, the network could tell one from the other and
+        keep a second voice for the recogniser.
+        """
         assert self.judge is not None
-        keys = jax.random.split(key, 5)
+        keys = jax.random.split(key, 6)
+        apply = _Apply(self.network, params, dropout, keys[5])
         text, rows = Text(batch.phones, batch.words), batch.speaker.shape[0]
         accent = jax.random.randint(keys[0], (rows,), 1, self.n_accents)
         speaker = jax.random.permutation(keys[1], batch.speaker)
@@ -121,16 +129,21 @@ class AiTTS:
         requested = spread(natural, mean, text.spoken)
         requested += 0.15 * jax.random.normal(keys[3], requested.shape)
         requested = jnp.where(text.spoken, jnp.clip(requested, 0.0, 1.0), 0.0)
-        x, prosody = self.plan(params, text, Voice(speaker, accent, self.shaped(requested, text)))
+        x, prosody = self._plan(apply, text, Voice(speaker, accent, self.shaped(requested, text)))
         # Recordings alone say what pitch and energy are. Otherwise the predictors would become a
         # second way to please the recogniser, in which speech sounds like no recording.
         prosody = jax.lax.stop_gradient(prosody)
         durations = cut(whole_frames(prosody.log_duration, batch.phones), batch.mel.shape[1])
-        mel = self.render(params, x, text, prosody, frames_of(durations, batch.mel.shape[1]))
+        frames = frames_of(durations, batch.mel.shape[1])
+        mel = self._render(apply, x, text, prosody, frames)
         margins, counted = self._margins(perturbed(mel, keys[4]), text, durations)
         scale = self.judge.scale
         phones, whole = mismatch(margins, requested, counted, scale.low, scale.high)
-        return mean_over(phones, counted) + whole
+        recorded = frames_of(batch.durations, batch.mel.shape[1])
+        return {
+            "consistency": mean_over(phones, counted) + whole,
+            "variance": flatness(mel, frames.valid, batch.mel, recorded.valid),
+        }
 
     def _margins(
         self, mel, text: Text, durations
@@ -190,18 +203,22 @@ class AiTTS:
 
     def plan(self, params, text: Text, voice: Voice) -> tuple[Float[Array, "B P D"], Prosody]:
         """(phones that carry speaker and accent, their prosody)."""
-        apply = _Apply(self.network, params)
-        accented = apply("accented", apply("encode", text), text, voice)
-        x = apply("with_speaker", accented, text, voice.speaker)
-        return x, apply("prosody", x, text)
+        return self._plan(_Apply(self.network, params), text, voice)
 
     def render(
         self, params, x, text: Text, prosody: Prosody, frames: Frames
     ) -> Float[Array, "B F M"]:
         """The log-mel spectrogram of planned phones, after the post-net."""
-        apply = _Apply(self.network, params)
+        return self._render(_Apply(self.network, params), x, text, prosody, frames)
+
+    def _plan(self, apply: "_Apply", text: Text, voice: Voice):
+        accented = apply("accented", apply("encode", text), text, voice)
+        x = apply("with_speaker", accented, text, voice.speaker)
+        return x, apply("prosody", x, text)
+
+    def _render(self, apply: "_Apply", x, text: Text, prosody: Prosody, frames: Frames):
         _, mel = apply("decode", x, text, prosody.pitch, prosody.energy, frames)
-        scaling = jax.lax.stop_gradient(params["scaling"])
+        scaling = jax.lax.stop_gradient(apply.params["scaling"])
         return mel * scaling["std"][None, None] + scaling["mean"][None, None]
 
 

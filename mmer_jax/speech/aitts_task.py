@@ -82,10 +82,14 @@ class AiTTSTask:
             few = jax.tree.map(lambda x: x[:count], batch)
 
             def constraint():
-                return _mean(self.model.consistency(params, few, keys[1]), few.weights)
+                terms = self.model.consistency(params, few, keys[1], self.settings.dropout)
+                return {name: _mean(values, few.weights) for name, values in terms.items()}
+
+            def nothing():
+                return jax.tree.map(jnp.zeros_like, jax.eval_shape(constraint))
 
             begun = epoch >= self.settings.consistency_from
-            found["consistency"] = jax.lax.cond(begun, constraint, lambda: jnp.zeros(()))
+            found |= jax.lax.cond(begun, constraint, nothing)
         total = self._total(found)
         return total, {"loss": total} | found
 
@@ -94,7 +98,7 @@ class AiTTSTask:
         key = jax.random.key(0)
         terms = self.model.terms(params, batch, key, None)
         if self.is_consistent:
-            terms["consistency"] = self.model.consistency(params, batch, key)
+            terms |= self.model.consistency(params, batch, key)
         return terms
 
     def validate(self, batches: Sequence[SpeechBatch], outputs) -> dict[str, float]:

@@ -24,9 +24,8 @@ from mmer_jax.speech import intensity
 from mmer_jax.speech.batch import SpeechBatch
 from mmer_jax.speech.dataset import SpeechData
 from mmer_jax.speech.extract import MODALITIES, PHONE_COLUMNS
-from mmer_jax.speech.gop import goodness, span_weights
 from mmer_jax.speech.recogniser import Recogniser, posterior_frames
-from mmer_jax.speech.spans import completed, judged_spans
+from mmer_jax.speech.spans import completed, judge_phones
 
 COLUMNS = (*PHONE_COLUMNS, "pitch", "energy", "goodness", "intensity")
 BATCH = 32
@@ -78,9 +77,8 @@ def judge(recogniser: Recogniser, batch: SpeechBatch) -> Judged:
     posteriors = recogniser.log_posteriors(batch.mel, batch.n_frames)
     durations, feasible = completed(posteriors, batch)
     frames = posterior_frames(batch.n_frames)
-    spans = judged_spans(posteriors, frames, batch.phones, batch.n_phones)
-    weights = span_weights(spans.starts, spans.ends, posteriors.shape[1])
-    return Judged(durations, goodness(posteriors, batch.phones, weights), feasible)
+    _, scores = judge_phones(posteriors, frames, batch.phones, batch.n_phones)
+    return Judged(durations, scores, feasible)
 
 
 def _judge(columns, raw: dict[str, RawModality], recogniser: Recogniser):

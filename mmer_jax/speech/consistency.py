@@ -71,6 +71,35 @@ def mismatch(
     return of_phones, huber(mean_over(jnp.clip(error, -1.0, 1.0), counted))
 
 
+def flatness(
+    mel: Float[Array, "B F M"],
+    valid: Bool[Array, "B F"],
+    recorded: Float[Array, "B F M"],
+    recorded_valid: Bool[Array, "B F"],
+) -> Float[Array, " B"]:
+    """How far the bands' movement is from that of recordings of the same sentences.
+
+    The difference of two logarithms: of a band's standard deviation over the utterance (the global
+    variance of Toda and Tokuda 2007), and of that of its steps from frame to frame. Absolute, and a
+    mean over both and the bands.
+    """
+    made, real = _movement(mel, valid), _movement(recorded, recorded_valid)
+    return jnp.mean(jnp.abs(made - real), axis=(1, 2))
+
+
+def _movement(mel: Float[Array, "B F M"], valid: Bool[Array, "B F"]) -> Float[Array, "B 2 M"]:
+    """Logarithms of the deviations of bands, and of their steps."""
+    steps = jnp.diff(mel, axis=1)
+    deviations = [_deviation(mel, valid), _deviation(steps, valid[:, 1:])]
+    return jnp.log(jnp.stack(deviations, axis=1))
+
+
+def _deviation(x: Float[Array, "B F M"], valid: Bool[Array, "B F"]) -> Float[Array, "B M"]:
+    share = valid / jnp.maximum(jnp.sum(valid, axis=1, keepdims=True), 1)
+    mean = jnp.einsum("bfm,bf->bm", x, share)
+    return jnp.sqrt(jnp.einsum("bfm,bf->bm", jnp.square(x - mean[:, None]), share) + 1e-4)
+
+
 def huber(x: Float[Array, "..."], bend: float = 0.5) -> Float[Array, "..."]:
     """x² / 2 up to `bend`, a line beyond (Huber 1964)."""
     size = jnp.abs(x)

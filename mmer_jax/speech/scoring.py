@@ -8,10 +8,9 @@ import numpy as np
 
 from mmer_jax.errors import UserError
 from mmer_jax.speech import ctc
-from mmer_jax.speech.gop import goodness, span_weights
 from mmer_jax.speech.phones import SIL
 from mmer_jax.speech.recogniser import Recogniser, posterior_frames
-from mmer_jax.speech.spans import judged_spans
+from mmer_jax.speech.spans import judge_phones
 
 WIDTH_STEP, PHONE_STEP = 128, 32  # shapes are rounded up to these, so that few are compiled
 
@@ -55,7 +54,7 @@ def score(
     log_posteriors: np.ndarray,
     frame_seconds: float,
 ) -> Scored:
-    """Align the phones [P] with posteriors [G, S] (spans.judged_spans) and judge each.
+    """Align the phones [P] with posteriors [G, S] and judge each (spans.judge_phones).
 
     Raises:
       UserError: there are more phones than frames.
@@ -68,21 +67,14 @@ def score(
         )
     padded = np.pad(log_posteriors, [(0, -n_frames % WIDTH_STEP), (0, 0)])[None]
     ids = np.pad(phones, (0, -n_phones % PHONE_STEP))[None]
-    starts, ends, values = _align_and_judge(padded, np.array([n_frames]), ids, np.array([n_phones]))
+    spans, values = judge_phones(padded, np.array([n_frames]), ids, np.array([n_phones]))
     return Scored(
         utt_id=utt_id,
         word_names=word_names,
         phones=phones,
         words=words,
-        starts=np.asarray(starts)[0, :n_phones] * frame_seconds,
-        ends=np.asarray(ends)[0, :n_phones] * frame_seconds,
+        starts=np.asarray(spans.starts)[0, :n_phones] * frame_seconds,
+        ends=np.asarray(spans.ends)[0, :n_phones] * frame_seconds,
         goodness=np.asarray(values)[0, :n_phones],
         heard=tuple(p for p in ctc.greedy(log_posteriors, n_frames) if p != SIL),
     )
-
-
-@jax.jit
-def _align_and_judge(log_posteriors, n_frames, phones, n_phones):
-    aligned = judged_spans(log_posteriors, n_frames, phones, n_phones)
-    weights = span_weights(aligned.starts, aligned.ends, log_posteriors.shape[1])
-    return aligned.starts, aligned.ends, goodness(log_posteriors, phones, weights)

@@ -1,16 +1,18 @@
 """Where the phones of an utterance are: as given, or by forced alignment.
 
 To make speech every frame must belong to a phone (`aligned_durations`). To judge it, pauses belong
-to none (`judged_spans`), and an alignment that came with the utterance is no help: whatever is
+to none (`judge_phones`), and an alignment that came with the utterance is no help: whatever is
 judged, recordings or synthesised speech, is found by the same ear.
 """
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mmer_jax.speech.alignment import Alignment, align, durations_of
 from mmer_jax.speech.batch import SpeechBatch
 from mmer_jax.speech.extract import STRIDE
+from mmer_jax.speech.gop import goodness, span_weights
 from mmer_jax.speech.phones import BLANK, SIL
 from mmer_jax.speech.recogniser import posterior_frames
 
@@ -50,3 +52,16 @@ def judged_spans(
     log_posteriors = jnp.asarray(log_posteriors)
     pause = jnp.logaddexp(log_posteriors[..., BLANK], log_posteriors[..., SIL])
     return align(log_posteriors.at[..., BLANK].set(pause), n_frames, phones, n_phones)
+
+
+@jax.jit
+def judge_phones(
+    log_posteriors: Float[Array, "B G S"],
+    n_frames: Int[Array, " B"],
+    phones: Int[Array, "B P"],
+    n_phones: Int[Array, " B"],
+) -> tuple[Alignment, Float[Array, "B P"]]:
+    """(`judged_spans`, goodness of pronunciation), of recordings and synthesised speech alike."""
+    spans = judged_spans(log_posteriors, n_frames, phones, n_phones)
+    weights = span_weights(spans.starts, spans.ends, log_posteriors.shape[1])
+    return spans, goodness(log_posteriors, phones, weights)

@@ -14,7 +14,7 @@ from configs.aitts_baseline import get_config as get_baseline
 from mmer_jax.checkpoint import load_final
 from mmer_jax.errors import UserError
 from mmer_jax.interrupt import Interrupted
-from mmer_jax.speech.aitts_task import AiTTSTask, check_values, seen, voices
+from mmer_jax.speech.aitts_task import AiTTSTask, check_values, check_voices, seen, voices
 from mmer_jax.speech.training import Training
 
 
@@ -80,11 +80,12 @@ def test_eight_devices_give_what_one_gives(trained, tmp_path):
         np.testing.assert_allclose(ours[:1], theirs, atol=2e-3)
 
 
-def test_consistency_is_logged_from_its_epoch_on(trained):
+@pytest.mark.parametrize("term", ["consistency", "variance"])
+def test_made_up_requests_are_logged_from_their_epoch_on(trained, term):
     records = [json.loads(x) for x in (trained[0] / "metrics.jsonl").read_text().splitlines()]
-    found = {record["epoch"]: record["consistency"] for record in records}
+    found = {record["epoch"]: record[term] for record in records}
     assert found[1] == 0.0 and found[2] > 0.0
-    assert all(record["validation/consistency"] > 0 for record in records)
+    assert all(record[f"validation/{term}"] > 0 for record in records)
 
 
 def test_the_end_is_written(trained):
@@ -102,7 +103,7 @@ def test_the_baseline_trains_an_adversary_and_no_intensity(tmp_path):
     task = train(tmp_path, tiny_config(get_baseline))
     record = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
     assert record["adversary"] > 0
-    assert not {"intensity", "consistency"} & set(record)
+    assert not {"intensity", "consistency", "variance"} & set(record)
     assert not task.is_consistent
 
 
@@ -113,6 +114,27 @@ def test_only_training_speakers_are_known():
     data.columns["speaker"][1] = "stranger"
     with pytest.raises(UserError, match="no utterance of a training speaker in split 'test_seen'"):
         seen(data, "test")
+
+
+@pytest.mark.parametrize(
+    ("accents", "message"),
+    [
+        ({}, "has no accented speech; name the accent of some utterances"),
+        ({0: "fr"}, "no utterance in split 'train' has the accent 'fr'"),
+        ({2: "cmn", 5: "de", 8: "cmn"}, "speaker 'de0' has the accents cmn, de;"),
+    ],
+)
+def test_corpora_whose_accents_cannot_be_learnt_are_refused(accents, message):
+    data = make_data()
+    if accents:
+        data.columns["accent"] = data.columns["accent"].astype("U3")
+        for row, accent in accents.items():
+            data.columns["accent"][row] = accent
+        data.accents = tuple(sorted(set(data.columns["accent"])))
+    else:
+        data.columns["accent"][:], data.accents = "", ("",)
+    with pytest.raises(UserError, match=message):
+        check_voices(data)
 
 
 @pytest.mark.parametrize(

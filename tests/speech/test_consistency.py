@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmer_jax.speech.consistency import huber, margin, mismatch, perturbed
+from mmer_jax.speech.consistency import flatness, huber, margin, mismatch, perturbed
 from mmer_jax.speech.gop import duration_weights, goodness
 
 PHONES = jnp.array([[40, 3, 7, 3, 40, 0]])
@@ -45,6 +45,37 @@ def test_requests_at_the_ends_are_met_by_what_lies_beyond():
     np.testing.assert_allclose(whole, [0.5 * 0.125**2], atol=1e-7)
     phones, whole = mismatch(margins, requested, counted & (requested < 0.6), low=-4.0, high=0.0)
     assert float(phones.sum()) == 0.0 and float(whole[0]) == 0.0
+
+
+def movement(seconds=40, scale=1.0, seed=0):
+    """A spectrogram [1, F, 5] whose bands go their ways, and that all of it counts."""
+    x = scale * np.random.default_rng(seed).normal(size=(1, seconds, 5)).cumsum(axis=1)
+    return jnp.asarray(x), jnp.ones((1, seconds), bool)
+
+
+def test_flatness_is_how_much_less_or_more_the_bands_move():
+    recorded = movement()
+    assert float(flatness(*recorded, *recorded)[0]) == 0.0
+    for scale in (0.5, 2.0):
+        found = flatness(*movement(scale=scale), *recorded)
+        np.testing.assert_allclose(found, [np.log(2)], rtol=1e-3)
+
+
+def test_flatness_ignores_level_length_and_padding():
+    mel, valid = movement()
+    padded = jnp.pad(mel, [(0, 0), (0, 9), (0, 0)], constant_values=-3.0)
+    padded_valid = jnp.pad(valid, [(0, 0), (0, 9)])
+    twice = jnp.concatenate([mel, mel[:, ::-1]], axis=1)
+    assert float(flatness(padded, padded_valid, mel + 5, valid)[0]) < 1e-5
+    assert float(flatness(twice, jnp.ones((1, 80), bool), mel, valid)[0]) < 0.02
+
+
+def test_a_frozen_spectrum_is_flat_and_its_gradient_finite():
+    mel, valid = movement()
+    frozen = jnp.broadcast_to(mel[:, :1], mel.shape)
+    assert float(flatness(frozen, valid, mel, valid)[0]) > 2.0
+    gradient = jax.grad(lambda x: flatness(x, valid, mel, valid)[0])(frozen + 1e-3 * mel)
+    assert bool(jnp.isfinite(gradient).all()) and float(jnp.abs(gradient).max()) > 0
 
 
 def test_huber_is_a_square_and_then_a_line():

@@ -142,3 +142,11 @@ def test_a_missing_tier_is_named(utterance):
     corpus, spoken, grid = utterance
     with pytest.raises(UserError, match="0 tiers 'words', expected one; its tiers are: phones"):
         labels_of((corpus, spoken, grid._replace(tiers={"phones": grid.tiers["phones"]})))
+
+
+def test_a_word_that_mfa_does_not_know_is_named(utterance):
+    corpus, spoken, grid = utterance
+    unknown = Interval(0.10, 0.30, "spn")  # in place of "we"
+    changed = grid._replace(tiers=grid.tiers | {"phones": (unknown, *grid.tiers["phones"][2:])})
+    with pytest.raises(UserError, match="no phones for the word 'we' .*add it to the dictionary"):
+        labels_of((corpus, spoken, changed))
