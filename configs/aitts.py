@@ -35,8 +35,8 @@ def get_config():
         pitch_weight=0.1,
         energy_weight=0.1,
         intensity_weight=0.5,
-        consistency_weight=1.0,
-        variance_weight=0.5,  # of made-up speech that moves as little or as much as recordings do
+        consistency_weight=0.3,
+        movement_weight=0.3,  # of made-up speech that moves as little or as much as recordings do
         consistency_from=5,  # the first epoch of both; before, there is little to measure
         consistency_rows=0.5,  # share of a batch's rows that say made-up requests
         adversary_weight=0.02,  # of the speaker classifier's loss (control=adversarial)

@@ -6,13 +6,13 @@ goodness of pronunciation that the frozen L1 recogniser gives it. FastSpeech2 is
 
     L = L_mel + λ_d·L_duration + λ_p·L_pitch + λ_e·L_energy       reconstruction, given intensities
       + λ_i·L_intensity                                           the predictor for plain text
-      + λ_c·L_consistency + λ_v·L_variance                        made-up requests, measured again
+      + λ_c·L_consistency + λ_m·L_movement                        made-up requests, measured again
 
 Natural speech has few combinations of accent, phone and intensity: an accent that has no TH never
 says a good one. So the consistency constraint works on requests that are made up: any speaker with
 any accent at any strength says the batch's sentences, and the recogniser must hear each phone as
-strongly accented as was asked. The paper has no L_variance: without it the recogniser is pleased
-best by spectra that hardly move (consistency.flatness).
+strongly accented as was asked. The paper has no L_movement: without it the recogniser is pleased
+best by spectra that hardly move (consistency.movement_mismatch).
 
 `model.control` says what the number of a phone means (ablations):
 
@@ -32,7 +32,7 @@ from jaxtyping import Array, Bool, Float, Int
 from mmer_jax.speech.adversary import SpeakerAdversary
 from mmer_jax.speech.batch import SpeechBatch
 from mmer_jax.speech.blocks import mean_over
-from mmer_jax.speech.consistency import flatness, margin, mismatch, perturbed
+from mmer_jax.speech.consistency import margin, mismatch, movement_mismatch, perturbed
 from mmer_jax.speech.fastspeech import FastSpeech, Prosody, Text, Voice
 from mmer_jax.speech.features import N_MELS
 from mmer_jax.speech.gop import span_weights
@@ -142,7 +142,7 @@ class AiTTS:
         recorded = frames_of(batch.durations, batch.mel.shape[1])
         return {
             "consistency": mean_over(phones, counted) + whole,
-            "variance": flatness(mel, frames.valid, batch.mel, recorded.valid),
+            "movement": movement_mismatch(mel, frames.valid, batch.mel, recorded.valid),
         }
 
     def _margins(

@@ -71,7 +71,7 @@ def mismatch(
     return of_phones, huber(mean_over(jnp.clip(error, -1.0, 1.0), counted))
 
 
-def flatness(
+def movement_mismatch(
     mel: Float[Array, "B F M"],
     valid: Bool[Array, "B F"],
     recorded: Float[Array, "B F M"],

@@ -11,7 +11,7 @@ from mmer_jax.errors import UserError
 from mmer_jax.records import write_atomically
 
 METHODS = ("quantile", "minmax")
-EDGE = 0.05  # share of the phones at each end that count as 0 and as 1
+EDGE = 0.1  # share of the phones at each end that count as 0 and as 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,8 @@ ACCENTS = ("", "cmn", "de")
 def make_judge() -> Judge:
     """A small recogniser that was never trained."""
     network = Network(channels=8, hidden=8, layers=1, cepstra=12)
-    params = network.init(jax.random.key(5), jnp.zeros((1, 8, N_MELS)), jnp.full(1, 8))["params"]
+    init = jax.jit(network.init)
+    params = init(jax.random.key(5), jnp.zeros((1, 8, N_MELS)), jnp.full(1, 8))["params"]
     params = jax.tree.map(lambda leaf: 3 * leaf, params)  # posteriors that are not all alike
     return Judge(Recogniser(network, params, "untrained"), IntensityScale(-3.0, 0.0, "minmax"))
 
@@ -41,7 +42,8 @@ def model_settings(**changes) -> ConfigDict:
 def make_model(**changes) -> tuple[AiTTS, dict]:
     """(model, parameters)."""
     model = AiTTS(model_settings(**changes), len(SPEAKERS), len(ACCENTS), make_judge())
-    return model, model.init(jax.random.key(0), jnp.full(N_MELS, -4.0), jnp.full(N_MELS, 2.0))
+    statistics = jnp.full(N_MELS, -4.0), jnp.full(N_MELS, 2.0)
+    return model, jax.jit(model.init)(jax.random.key(0), *statistics)
 
 
 def make_synthesiser(**changes) -> Synthesiser:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmer_jax.speech.consistency import flatness, huber, margin, mismatch, perturbed
+from mmer_jax.speech.consistency import huber, margin, mismatch, movement_mismatch, perturbed
 from mmer_jax.speech.gop import duration_weights, goodness
 
 PHONES = jnp.array([[40, 3, 7, 3, 40, 0]])
@@ -53,28 +53,28 @@ def movement(seconds=40, scale=1.0, seed=0):
     return jnp.asarray(x), jnp.ones((1, seconds), bool)
 
 
-def test_flatness_is_how_much_less_or_more_the_bands_move():
+def test_the_mismatch_of_movement_is_how_much_less_or_more_the_bands_move():
     recorded = movement()
-    assert float(flatness(*recorded, *recorded)[0]) == 0.0
+    assert float(movement_mismatch(*recorded, *recorded)[0]) == 0.0
     for scale in (0.5, 2.0):
-        found = flatness(*movement(scale=scale), *recorded)
+        found = movement_mismatch(*movement(scale=scale), *recorded)
         np.testing.assert_allclose(found, [np.log(2)], rtol=1e-3)
 
 
-def test_flatness_ignores_level_length_and_padding():
+def test_the_mismatch_of_movement_ignores_level_length_and_padding():
     mel, valid = movement()
     padded = jnp.pad(mel, [(0, 0), (0, 9), (0, 0)], constant_values=-3.0)
     padded_valid = jnp.pad(valid, [(0, 0), (0, 9)])
     twice = jnp.concatenate([mel, mel[:, ::-1]], axis=1)
-    assert float(flatness(padded, padded_valid, mel + 5, valid)[0]) < 1e-5
-    assert float(flatness(twice, jnp.ones((1, 80), bool), mel, valid)[0]) < 0.02
+    assert float(movement_mismatch(padded, padded_valid, mel + 5, valid)[0]) < 1e-5
+    assert float(movement_mismatch(twice, jnp.ones((1, 80), bool), mel, valid)[0]) < 0.02
 
 
-def test_a_frozen_spectrum_is_flat_and_its_gradient_finite():
+def test_a_frozen_spectrum_is_a_mismatch_and_its_gradient_finite():
     mel, valid = movement()
     frozen = jnp.broadcast_to(mel[:, :1], mel.shape)
-    assert float(flatness(frozen, valid, mel, valid)[0]) > 2.0
-    gradient = jax.grad(lambda x: flatness(x, valid, mel, valid)[0])(frozen + 1e-3 * mel)
+    assert float(movement_mismatch(frozen, valid, mel, valid)[0]) > 2.0
+    gradient = jax.grad(lambda x: movement_mismatch(x, valid, mel, valid)[0])(frozen + 1e-3 * mel)
     assert bool(jnp.isfinite(gradient).all()) and float(jnp.abs(gradient).max()) > 0
 
 

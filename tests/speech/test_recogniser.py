@@ -13,41 +13,42 @@ from mmer_jax.speech.recogniser_task import frame_targets, self_aligned
 
 @pytest.fixture(scope="module")
 def network():
+    """(what gives posteriors, parameters, two spectrograms)."""
     network = Network(channels=6, hidden=5, layers=2, cepstra=12)
     rng = np.random.default_rng(0)
     mel = rng.normal(size=(2, 30, 80)).astype(np.float32)
-    params = network.init(jax.random.key(0), mel, np.array([30, 21]))
-    return network, params, mel
+    params = jax.jit(network.init)(jax.random.key(0), mel, np.array([30, 21]))
+    return jax.jit(network.apply), params, mel
 
 
 def test_padding_changes_nothing(network):
-    network, params, mel = network
+    posteriors, params, mel = network
     n_frames = np.array([30, 21])
-    whole = network.apply(params, mel, n_frames)
-    alone = network.apply(params, mel[1:, :21], n_frames[1:])
+    whole = posteriors(params, mel, n_frames)
+    alone = posteriors(params, mel[1:, :21], n_frames[1:])
     real = np.arange(30)[None, :, None] < 21
-    dirty = network.apply(params, np.where(real, mel[1:], np.float32(7)), n_frames[1:])
+    dirty = posteriors(params, np.where(real, mel[1:], np.float32(7)), n_frames[1:])
     assert whole.shape == (2, 15, 41) and posterior_frames(21) == 11
     np.testing.assert_allclose(whole[1, :11], alone[0], atol=1e-5)
     np.testing.assert_allclose(whole[1, :11], dirty[0, :11], atol=1e-5)
 
 
 def test_posteriors_are_distributions_that_ignore_level_and_microphone(network):
-    network, params, mel = network
-    found = network.apply(params, mel, np.array([30, 21]))
+    posteriors, params, mel = network
+    found = posteriors(params, mel, np.array([30, 21]))
     np.testing.assert_allclose(np.exp(found).sum(axis=-1), 1, rtol=1e-5)
     microphone = np.linspace(1, 3, 80, dtype=np.float32)[None, None]
-    louder = network.apply(params, mel + microphone, np.array([30, 21]))
+    louder = posteriors(params, mel + microphone, np.array([30, 21]))
     np.testing.assert_allclose(found[0], louder[0], atol=1e-4)
 
 
 def test_gradients_reach_every_real_frame_and_no_padding(network):
-    network, params, mel = network
+    posteriors, params, mel = network
 
     def first_phone(x):
-        return network.apply(params, x, jnp.array([30, 21]))[1, :11, 1].sum()
+        return posteriors(params, x, jnp.array([30, 21]))[1, :11, 1].sum()
 
-    gradient = np.abs(jax.grad(first_phone)(jnp.asarray(mel))).sum(axis=2)
+    gradient = np.abs(jax.jit(jax.grad(first_phone))(mel)).sum(axis=2)
     assert (gradient[1, :21] > 0).all() and not gradient[1, 21:].any() and not gradient[0].any()
 
 
