@@ -3,8 +3,8 @@
 python -m mmer_jax.speech.train --config=configs/aitts_baseline.py --workdir=workdirs/baseline \
     --config.data.recogniser=workdirs/l1
 
-The same network and training, but for what its phones are told: the weight of the reversed gradient
-in place of the intensity (mmer_jax/speech/adversary.py).
+The same network and corpus, but its phones are told the weight of the reversed gradient in place of
+the intensity, and no term speaks of intensities (mmer_jax/speech/adversary.py).
 """
 
 from configs import aitts

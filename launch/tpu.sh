@@ -22,6 +22,7 @@ source launch/commands.sh
 
 POLL="${TPU_POLL_SECONDS:-30}" # between two looks at the state
 LOST=255                       # ssh's exit status when the connection breaks
+PASSING=75                     # of the run: what failed may have passed when it runs again
 ARCHIVE=build/mmer_jax.tar.gz
 
 read_options() {
@@ -121,7 +122,7 @@ run() {
     if preempted; then
       echo "$name was preempted; it is created anew" >&2
       anew
-    elif [ "$status" != "$LOST" ]; then
+    elif [ "$status" != "$LOST" ] && [ "$status" != "$PASSING" ]; then
       exit "$status"
     fi
   done

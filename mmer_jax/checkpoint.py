@@ -27,7 +27,7 @@ import numpy as np
 
 from mmer_jax import array_files
 from mmer_jax import mesh as mesh_lib
-from mmer_jax.distributed import on_first
+from mmer_jax.distributed import is_first, on_first
 from mmer_jax.divergence import Divergence
 from mmer_jax.errors import UserError, is_disk_full, shorten
 from mmer_jax.integrity import Damaged, changes, digests, read_signed, write_signed
@@ -183,7 +183,19 @@ class GroupCheckpoints:
             self._delete(old)
 
     def load(self, epochs_done: int, like: Any) -> Any:
-        """The stored tree, its trials repeated up to the leading axis of `like`."""
+        """The stored tree, its trials repeated up to the leading axis of `like`.
+
+        Raises:
+          UserError: this process sees other files than the first one, who has looked at its own.
+        """
+        if not is_first():
+            try:
+                self._check(epochs_done)
+            except Damaged as error:
+                raise UserError(
+                    f"{error}; the first process of the run has it whole: does this one see the "
+                    "same --workdir?"
+                ) from None
         count = len(self._trials)
         abstract = jax.tree.map(lambda x: np.empty((count, *x.shape[1:]), x.dtype), like)
         tree = array_files.load(self._running / str(epochs_done), abstract)

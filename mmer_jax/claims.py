@@ -8,7 +8,7 @@ succeeds, on NFS too. Claims are never renamed or removed, so there is nothing t
 is free again when its last holder has given it back or is dead, and dead is who has no heartbeat
 file: a worker removes its own at the end, and others remove that of a worker which has been silent
 for too long or whose process is known to be gone. Nobody comes back from that: a worker taken for
-dead by mistake (suspended, cut off) finds its file missing before it writes anything more, and
+dead by mistake (suspended, cut off) finds its file missing before it writes a checkpoint, and
 stops.
 
 Times are those of the file system: the clocks of the machines need not agree.
@@ -22,7 +22,7 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from mmer_jax.errors import Transient, UserError
@@ -95,15 +95,18 @@ class Claims:
         self._thread.join()
         self._bury(self.me)
 
-    def take(self, names: Iterable[str]) -> bool:
+    def take(self, names: Collection[str]) -> bool:
         """Claim all of `names`, or none if another worker holds one of them."""
         self.check()
         highest = self._highest()
+        # Links stay for ever: none where it is known that one of the names is not to be had.
+        if any(self._holder(digest, highest.get(digest, 0)) for digest in map(_digest, names)):
+            return False
         taken: list[str] = []
         for name in sorted(set(names)):  # in one order: of workers who want the same, one gets on
             digest = _digest(name)
             last = highest.get(digest, 0)
-            if self._holder(digest, last) or not self._link(self._mine, digest, last + 1):
+            if not self._link(self._mine, digest, last + 1):
                 self.release(taken)
                 return False
             self._held[digest] = last + 1

@@ -313,6 +313,11 @@ def check_values(config: ConfigDict) -> None:
             f"train.select is '{config.train.select}'; expected one of data.labels, "
             f"{', '.join(config.data.labels) or 'of which there are none'}, or nothing"
         )
+    if "://" in str(values["data.records_dir"]):
+        raise UserError(
+            f"data.records_dir is {values['data.records_dir']}; records are read over and over, so "
+            "they are kept on this machine or a shared file system: give a folder"
+        )
     rate = values["train.rate"]
     if rate != "uniform" and not (isinstance(rate, int | float) and 0 <= rate <= 1):
         raise UserError(f"train.rate is {rate!r}; expected 'uniform' or a rate from 0 to 1")

@@ -20,7 +20,7 @@ import numpy as np
 from jax._src import distributed as jax_distributed  # its store has no public name
 from jax._src.clusters.cloud_tpu_cluster import GceTpuCluster, GkeTpuCluster  # nor have these
 
-from mmer_jax.errors import Transient, UserError
+from mmer_jax.errors import Transient, UserError, exit_code_of
 
 
 class KnownToAll(UserError):
@@ -86,6 +86,8 @@ def initialize(coordinator: str | None, num_processes: int | None, process_id: i
             coordinator or None,
             num_processes,
             process_id,
+            # Under SLURM JAX gives each process one GPU, the one of its number on the machine.
+            local_device_ids=[] if _has_its_machine() else None,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
     except Exception as error:
@@ -107,6 +109,12 @@ def _in_cluster() -> bool:
         return True
     slices = (GkeTpuCluster, GceTpuCluster)
     return any(cluster.is_env_present() and cluster.get_process_count() > 1 for cluster in slices)
+
+
+def _has_its_machine() -> bool:
+    """Whether SLURM has started one task on each machine, which drives all its devices."""
+    tasks = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")  # such as 1(x4), or 2,1
+    return bool(tasks) and all(part.split("(")[0] == "1" for part in tasks.split(","))
 
 
 def count() -> int:
@@ -134,7 +142,7 @@ def on_first(action: Callable[[], Any]) -> Any:
         try:
             said = json.dumps({"value": action()})
         except (UserError, OSError) as error:
-            code = getattr(error, "exit_code", UserError.exit_code)
+            code = exit_code_of(error)
             _store().key_value_set(key, json.dumps({"error": str(error), "exit_code": code}))
             raise KnownToAll(str(error), code) from error
         _store().key_value_set(key, said)

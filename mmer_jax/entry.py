@@ -19,7 +19,7 @@ from ml_collections import config_flags
 from rich.console import Console
 
 from mmer_jax import cli, distributed, mirror
-from mmer_jax.errors import UserError, is_disk_full
+from mmer_jax.errors import UserError, exit_code_of, is_disk_full
 from mmer_jax.interrupt import Interrupted
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="Configuration file.")
@@ -77,7 +77,7 @@ def run(command: Callable[[Path, Console], object]) -> None:
     except UserError as error:
         _end(error.exit_code, f"error: {error}")
     except OSError as error:
-        _end(2, f"error: {error}")
+        _end(exit_code_of(error), f"error: {error}")
     except Exception as error:
         if (code := distributed.end_of_others()) is not None:
             distributed.leave(code)

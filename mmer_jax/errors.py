@@ -21,6 +21,17 @@ class Transient(UserError):
     exit_code = 75
 
 
+# What a file server says that is away for a while, or has lost what was open.
+PASSING = (errno.ESTALE, errno.EIO, errno.EREMOTEIO, errno.ETIMEDOUT, errno.EHOSTDOWN)
+
+
+def exit_code_of(error: UserError | OSError) -> int:
+    """The exit status for an error: 2, or 75 where it may pass."""
+    if isinstance(error, UserError):
+        return error.exit_code
+    return Transient.exit_code if error.errno in PASSING else UserError.exit_code
+
+
 def shorten(items, limit: int = 5) -> str:
     """'a, b, c and 4 more': a list that stays readable in an error message."""
     items = [str(item) for item in items]

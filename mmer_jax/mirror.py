@@ -4,7 +4,9 @@ A bucket has no locks, no renames and no appending, which a workdir lives on. So
 copy: what the bucket holds comes first, and after every checkpoint what has changed goes back.
 The bucket has the same files under the same names, and mirror.json, which says what they are: it
 is written after new files and before old ones are deleted, so that a run that ends in between
-leaves the state before. A feature directory in a bucket is only read: utterances.csv and *.npz.
+leaves the checkpoints of before (files that are written again, such as metrics.jsonl, may be newer,
+and are cut back by the checkpoint that is resumed). A feature directory in a bucket is only read:
+utterances.csv and *.npz.
 
 Paths are etils.epath's; for gs:// it wants gcsfs (extra `gcs`).
 """
@@ -93,6 +95,8 @@ def features(place: str, modalities: Iterable[str], *, copies: str = COPIES) -> 
         found = _asked(place, lambda: {name: _stamp(_remote(place, name)) for name in names})
         changed = [n for n in names if found[n] and known.get(n) != found[n]]
         _asked(place, lambda: _each(lambda name: _bring(place, copy, name), changed))
+        for name in (n for n in names if not found[n]):
+            (copy / name).unlink(missing_ok=True)  # it has been removed from the bucket
         _remember(copy, place, {name: stamp for name, stamp in found.items() if stamp})
     return copy
 
@@ -143,6 +147,8 @@ def _asked(place: str, action: Callable[[], Any]) -> Any:
     """What a bucket answers; whatever goes wrong there is for a person to mend."""
     try:
         return action()
+    except UserError:
+        raise
     except ImportError as error:
         raise UserError(f'{place}: {error}; pip install "mmer_jax[gcs]"') from None
     except Exception as error:

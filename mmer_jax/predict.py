@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from mmer_jax import cli
+from mmer_jax import cli, mirror
 from mmer_jax.bench import prediction
 from mmer_jax.data import feature_dir
 from mmer_jax.data.corpus import RawModality, Task
@@ -111,7 +111,9 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_ensemble_flags(parser)
-    parser.add_argument("--from", dest="root", type=Path, metavar="DIR", help="feature directory")
+    parser.add_argument(
+        "--from", dest="root", metavar="DIR", help="feature directory; a folder or gs://..."
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="predictions.csv")
     parser.add_argument("--batch_size", type=int, default=256, metavar="N")
     parser.add_argument(
@@ -128,7 +130,8 @@ def main(arguments: list[str] | None = None) -> int:
         if given.benchmark:
             prediction.show(console, prediction.measure(model), len(model.members))
         else:
-            _predict(model, given.root.expanduser(), given.out.expanduser(), given, console)
+            root = mirror.features(given.root, [m.name for m in model.modalities])
+            _predict(model, root, given.out.expanduser(), given, console)
 
     return cli.exit_status(command)
 

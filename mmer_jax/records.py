@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
+from mmer_jax import distributed
 from mmer_jax.errors import UserError, is_disk_full
 
 METRICS = "metrics.jsonl"
@@ -68,7 +69,7 @@ class MetricsLog:
     def __init__(self, workdir: Path, *, tensorboard: bool = False, by_group: bool = False):
         self._whole, self._parts, self._by_group = workdir / METRICS, workdir / "metrics", by_group
         self._board = None
-        if tensorboard:
+        if tensorboard and distributed.is_first():
             try:
                 from flax.metrics.tensorboard import SummaryWriter  # imports TensorFlow
             except ImportError as error:

@@ -95,7 +95,7 @@ class Share:
         """
         while not stopped():
             left = self._left()
-            for keys in left:
+            for keys in [*left, *self._parts(left)]:
                 if self._claims.take(keys):
                     if self._finished().isdisjoint(keys):
                         self._start, self._is_idle = self.number(keys), False
@@ -108,6 +108,7 @@ class Share:
             if others:
                 self._claims.say(self._farewell(len(wanted) if left else 0, others))
                 break
+            time.sleep(self._claims.me.interval / 10)
         return []
 
     def group(self, keys: Sequence[str]) -> Group:
@@ -130,6 +131,20 @@ class Share:
         )
         keys = [[trial.key for trial in group.trials] for group in left]
         return sorted(keys, key=lambda k: (self.number(k) - self._start) % len(self._groups))
+
+    def _parts(self, left: list[list[str]]) -> list[list[str]]:
+        """Of groups that others hold in part, as they cut differently, what is free.
+
+        Not of a group that has begun: its checkpoint is of all its trials.
+        """
+        held = self._claims.holders([key for keys in left for key in keys])
+        begun = {key for keys in begun_groups(self._workdir) for key in keys}
+        free = [[key for key in keys if key not in held] for keys in left]
+        return [
+            some
+            for some, keys in zip(free, left, strict=True)
+            if 0 < len(some) < len(keys) and begun.isdisjoint(keys)
+        ]
 
     def _others(self, names: Sequence[str], stopped: Callable[[], bool]) -> list[Worker]:
         """The living workers who hold all of `names`; nobody where one of them is free.

@@ -96,6 +96,17 @@ def test_any_damaged_file_leads_to_the_checkpoint_before(running, tmp_path, dama
         assert of(workdir).standing() == (3, {}, ())
 
 
+def test_another_process_looks_at_its_own_copy(running, tmp_path, monkeypatch):
+    """The first one has looked at what it sees itself: in a bucket each host has a copy."""
+    shutil.copytree(running, tmp_path / "w")
+    folder = tmp_path / "w" / "checkpoints" / "running" / "abc" / "3"
+    flip(folder / files_of(folder)[0], np.random.default_rng(0))
+    monkeypatch.setattr(checkpoint, "is_first", lambda: False)
+    np.testing.assert_array_equal(of(tmp_path / "w").load(2, tree(0))["w"], tree(2)["w"])
+    with pytest.raises(UserError, match="the first process of the run has it whole"):
+        of(tmp_path / "w").load(3, tree(0))
+
+
 def test_without_a_good_one_training_starts_again(running, tmp_path):
     workdir = tmp_path / "w"
     shutil.copytree(running, workdir)

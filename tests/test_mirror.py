@@ -125,8 +125,10 @@ def test_a_list_that_leads_outside_is_refused(bucket, tmp_path):
     place = f"{bucket}/w3"
     (epath.Path(place) / mirror.INDEX).write_text('{"../../evil": [1, "x"]}')
     (epath.Path(f"{bucket}/evil")).write_text("x")
-    with pytest.raises(UserError, match="names '../../evil', which lies outside of it"):
+    message = r"^gs://.*/mirror.json names '../../evil', which lies outside of it$"
+    with pytest.raises(UserError, match=message) as caught:  # and not that it cannot be reached
         mirror.folder(place, copies=str(tmp_path))
+    assert caught.value.exit_code == 2
     assert not (tmp_path / "evil").exists()
 
 
@@ -168,3 +170,16 @@ def test_a_run_in_a_bucket_goes_on_on_another_machine(bucket, tmp_path, processe
     if processes == 1:
         assert (found / "results.csv").read_bytes() == (tmp_path / "w/results.csv").read_bytes()
     assert (found / "report/report.md").exists()
+
+
+def test_features_removed_from_a_bucket_are_not_read_from_the_copy(bucket, tmp_path):
+    from etils import epath
+
+    place = epath.Path(f"{bucket}/features")
+    for name in ("utterances.csv", "audio.npz", "text.npz"):
+        (place / name).write_text(name)
+    found = mirror.features(str(place), ("audio", "text"), copies=str(tmp_path))
+    assert (found / "text.npz").read_text() == "text.npz"
+    (place / "text.npz").unlink()
+    mirror.features(str(place), ("audio", "text"), copies=str(tmp_path))
+    assert (found / "audio.npz").exists() and not (found / "text.npz").exists()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from mmer_jax import distributed
 from mmer_jax.records import MetricsLog, Reporter, write_atomically
 
 
@@ -74,3 +75,9 @@ def test_each_stage_is_expected_at_its_own_pace():
     reporter.epoch("student", 1, 2, "", 100.0)
     etas = [line.rsplit(" ", 1)[1] for line in text.getvalue().splitlines()]
     assert etas == ["00:01:10", "00:01:00", "00:05:20"]  # 2 · 10 s and 3 · 100 s are left
+
+
+def test_only_the_first_process_writes_for_tensorboard(tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed, "is_first", lambda: False)
+    MetricsLog(tmp_path, tensorboard=True)
+    assert not (tmp_path / "tensorboard").exists()

@@ -95,6 +95,33 @@ def test_what_was_finished_after_the_look_is_not_trained_again(tmp_path, monkeyp
         assert set(mine.holders(keys[0] + keys[1])) == set(keys[1])
 
 
+def test_of_a_group_that_others_hold_in_part_the_rest_is_taken(tmp_path):
+    """Workers with another max_parallel cut the trials differently."""
+    keys = [t.key for t in groups(1, 5)[0].trials]
+    with claims(tmp_path, 1) as other, claims(tmp_path, 0) as mine:
+        assert other.take(keys[3:])
+        share = Share(mine, groups(1, 5), tmp_path, 0)
+        assert share.take(never) == keys[:3]
+        assert [t.key for t in share.group(keys[:3]).trials] == keys[:3]
+
+
+def test_of_a_group_that_has_begun_no_part_is_taken(tmp_path, monkeypatch):
+    """Its checkpoint is of all its trials. Waiting leaves no claims behind."""
+    keys = [t.key for t in groups(1, 5)[0].trials]
+    monkeypatch.setattr(workers, "begun_groups", lambda workdir: [keys])
+    with claims(tmp_path, 1) as other, claims(tmp_path, 0) as mine:
+        assert other.take(keys[3:])
+        share, looks = Share(mine, groups(1, 5), tmp_path, 0), Counter()
+
+        def after_ten_looks():
+            looks["all"] += 1
+            return looks["all"] > 10
+
+        before = sorted(path.name for path in (tmp_path / "claims").iterdir())
+        assert share.take(after_ten_looks) == []
+        assert sorted(path.name for path in (tmp_path / "claims").iterdir()) == before
+
+
 def test_who_finds_nothing_says_who_has_the_rest(tmp_path):
     said = []
     with claims(tmp_path, 3) as other, claims(tmp_path, 1, said) as mine:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmer_jax import mirror
 from mmer_jax.data import feature_dir
 from mmer_jax.data.corpus import Corpus, MemorySource, Modality, RawModality
 from mmer_jax.data.in_memory import check
@@ -30,7 +31,7 @@ def read_unlabelled(roots: tuple[str, ...], corpus: Corpus) -> Corpus | None:
     parts: list[dict[str, RawModality]] = []
     known = {str(i) for i in corpus.ids}
     ids: list[str] = []
-    for root in map(lambda r: Path(r).expanduser(), roots):
+    for root in (mirror.features(str(place), corpus.spec.names) for place in roots):
         found, raw = _read(root, corpus)
         twice = [i for i in found if i in known]
         if twice:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmer_jax.data import arrays
 from mmer_jax.errors import UserError, shorten
 from mmer_jax.interop.torch_layout import ALL
 
@@ -112,7 +113,6 @@ def _read_safetensors(path: Path) -> Arrays:
 
 def _read_npz(path: Path) -> Arrays:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except Exception as error:  # zip, npy header and value errors alike
-        raise UserError(f"{path} is not a .npz of plain arrays: {error}") from None
+        return arrays.read_npz(path)
+    except arrays.BadArray as error:
+        raise UserError(f"{path} is not a .npz of plain arrays: it {error}") from None

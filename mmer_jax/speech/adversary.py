@@ -5,7 +5,8 @@ et al., Interspeech 2019): a classifier guesses the speaker from the accented ph
 that reaches them is reversed, and the more it weighs the less of a speaker's manner they keep. One
 weight needs one training. Here one network learns them all: each utterance draws its weight, and
 the network is told which, as loss-conditional training does (Dosovitskiy and Djolonga, ICLR 2020).
-So the weight takes the place of the intensity, and all else stays the same.
+So the weight takes the place of the intensity. The terms that speak of intensities (consistency,
+movement, the predictor for plain text) fall away, and a weight of 0 is an accent like any other.
 """
 
 import flax.linen as nn

@@ -47,7 +47,7 @@ class AiTTSTask:
         self.train_rows = self.data.rows("train")
         self.dev_rows = seen(self.data, "dev")
         # Or the report would say that it is missing, after all the training.
-        seen(self.data, "test")
+        seen(self.data, "test", accent="")
         self.facts: dict[str, object] = {
             "corpus": self.data.fingerprint,
             "recogniser": judge.recogniser.fingerprint,
@@ -226,6 +226,11 @@ def check_values(config) -> None:
         raise UserError(
             f"stages.aitts.consistency_rows is {settings.consistency_rows}; expected a share of "
             "the batch, above 0 and at most 1"
+        )
+    if settings.weight_decay:
+        raise UserError(
+            f"stages.aitts.weight_decay is {settings.weight_decay}; it must be 0, or the mels' "
+            "means and deviations, which are among the parameters, would decay as well"
         )
     if not config.data.recogniser:
         raise UserError(

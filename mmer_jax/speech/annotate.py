@@ -8,8 +8,6 @@ fingerprint of the features that all was measured on).
 
 import hashlib
 import json
-import shutil
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +20,7 @@ from mmer_jax.errors import UserError, shorten
 from mmer_jax.records import write_atomically
 from mmer_jax.speech import intensity
 from mmer_jax.speech.batch import SpeechBatch
+from mmer_jax.speech.cached import made_once
 from mmer_jax.speech.dataset import SpeechData
 from mmer_jax.speech.extract import MODALITIES, PHONE_COLUMNS
 from mmer_jax.speech.recogniser import Recogniser, posterior_frames
@@ -59,17 +58,13 @@ def annotate(folder: Path, recogniser: Recogniser, cache: Path, config) -> Path:
     settings = json.dumps([VERSION, recogniser.fingerprint, *config.intensity.to_dict().values()])
     stamp = hashlib.blake2b(settings.encode(), digest_size=4).hexdigest()
     target = cache / f"annotated-{folder.name.removeprefix('features-')}-{stamp}"
-    if (target / "prosody.json").exists():
-        return target
-    columns, raw = feature_dir.read_raw(folder, MODALITIES)
-    durations, scores = _judge(columns, raw, recogniser)
-    with tempfile.TemporaryDirectory(prefix=".making-", dir=cache) as temporary:
-        unfinished = Path(temporary) / target.name
+
+    def make(unfinished: Path) -> None:
+        columns, raw = feature_dir.read_raw(folder, MODALITIES)
+        durations, scores = _judge(columns, raw, recogniser)
         _write(unfinished, columns, raw, durations, scores, config)
-        if target.exists():
-            shutil.rmtree(target)
-        unfinished.rename(target)
-    return target
+
+    return made_once(target, "prosody.json", make)
 
 
 def judge(recogniser: Recogniser, batch: SpeechBatch) -> Judged:

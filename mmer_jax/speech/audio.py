@@ -67,8 +67,16 @@ def resample(audio: np.ndarray, rate: int) -> np.ndarray:
 
 
 def write_audio(path: Path, audio: np.ndarray, rate: int = RATE) -> None:
-    """Write audio [n] within ±1 in 16 bits; the ending chooses wav or flac."""
-    _soundfile().write(path, np.clip(audio, -1, 1), rate, subtype="PCM_16")
+    """Write audio [n] within ±1 in 16 bits; the ending chooses wav or flac.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    soundfile = _soundfile()
+    try:
+        soundfile.write(path, np.clip(audio, -1, 1), rate, subtype="PCM_16")
+    except (soundfile.SoundFileError, OSError) as error:
+        raise UserError(f"{path} cannot be written: {error}") from None
 
 
 def _decibel(level: float) -> str:

@@ -13,11 +13,12 @@ Writes W/control (or W/control_listener): utterances.csv, and control.csv with i
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from mmer_jax import cli
+from mmer_jax import cli, mirror
 from mmer_jax.errors import UserError
 from mmer_jax.report.figures.drawing import look, save
 from mmer_jax.speech.aitts import Judge
@@ -58,6 +59,20 @@ def name_of(workdir: Path) -> str:
     return names[control] + ("" if consistent else ", no consistency")
 
 
+def names_of(places: Sequence[str], workdirs: Sequence[Path]) -> list[str]:
+    """What the systems are called; with their places where two are of a kind.
+
+    Raises:
+      UserError: a workdir is given twice.
+    """
+    if len({workdir.resolve() for workdir in workdirs}) < len(workdirs):
+        raise UserError(f"--workdir and --compare name a workdir twice: {', '.join(places)}")
+    names = [name_of(workdir) for workdir in workdirs]
+    if len(set(names)) < len(names):
+        return [f"{name} ({place})" for name, place in zip(names, places, strict=True)]
+    return names
+
+
 def make_benches(given, console: Console) -> tuple[Bench, Bench]:
     """What measures on test and on dev sentences, as the flags say."""
     judge = load_judge(given.workdir, given.recogniser)
@@ -73,11 +88,10 @@ def make_benches(given, console: Console) -> tuple[Bench, Bench]:
 
 def run(given, console: Console) -> None:
     """What the flags ask for."""
-    given.workdir = given.workdir.expanduser()
-    workdirs = [given.workdir, *(place.expanduser() for place in given.compare)]
-    names = [name_of(workdir) for workdir in workdirs]
-    if len(set(names)) < len(names):
-        names = [f"{name} ({place.name})" for name, place in zip(names, workdirs, strict=True)]
+    places = [given.workdir, *given.compare]
+    workdirs = [mirror.folder(place) for place in places]
+    names = names_of(places, workdirs)
+    given.workdir = workdirs[0]
     bench, dev = make_benches(given, console)
     lines: list[Measured] = []
     for workdir, name in zip(workdirs, names, strict=True):
@@ -92,6 +106,7 @@ def run(given, console: Console) -> None:
     write_table(folder / "utterances.csv", [line._asdict() for line in lines])
     with look():
         save(draw(summary(lines), l1), folder, "control")
+    mirror.publish(given.workdir)
     console.print(
         f"L1 recordings: intensity {l1[0]:.3f}, phone error rate {l1[1]:.3f}\n{folder}",
         highlight=False,
@@ -107,7 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     add_flags(parser)
     parser.add_argument(
-        "--compare", type=Path, nargs="*", default=[], metavar="DIR", help="workdirs to set beside"
+        "--compare", nargs="*", default=[], metavar="DIR", help="workdirs to set beside"
     )
     parser.add_argument("--recogniser", default="", help="its workdir, if it has been moved")
     parser.add_argument(

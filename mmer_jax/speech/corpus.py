@@ -7,12 +7,15 @@
 is a Praat TextGrid; `split` names the part that an utterance is for.
 """
 
+import csv
 import dataclasses
+import io
 from pathlib import Path
 
 from mmer_jax.data import feature_dir
 from mmer_jax.data.paths import check_names, file_inside
 from mmer_jax.errors import UserError
+from mmer_jax.records import write_atomically
 
 ENDINGS = (".wav", ".flac")
 _COLUMNS = ("utt_id", "audio", "text", "speaker", "accent", "phones", "alignment", "split")
@@ -85,6 +88,9 @@ def read_corpus(root: str | Path) -> SpeechCorpus:
 
 
 def write_corpus(root: Path, utterances: list[Utterance]) -> None:
-    """Write utterances.csv; the files that it names are the caller's."""
-    table = [dataclasses.asdict(utterance) for utterance in utterances]
-    feature_dir.write_directory(root, {name: [row[name] for row in table] for name in _COLUMNS}, {})
+    """Write utterances.csv as a whole; the files that it names are the caller's."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(dataclasses.asdict(utterance) for utterance in utterances)
+    write_atomically(root / "utterances.csv", text.getvalue())

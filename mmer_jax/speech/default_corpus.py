@@ -12,8 +12,6 @@ import hashlib
 import inspect
 import multiprocessing
 import random
-import shutil
-import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +21,7 @@ import numpy as np
 
 from mmer_jax.speech import accents, espeak, sentences
 from mmer_jax.speech.audio import resample, write_audio
+from mmer_jax.speech.cached import made_once
 from mmer_jax.speech.corpus import SpeechCorpus, Utterance, read_corpus, write_corpus
 from mmer_jax.speech.features import RATE
 from mmer_jax.speech.phones import split_words, stressed, without_stress
@@ -82,17 +81,13 @@ def default_corpus(cache: Path) -> SpeechCorpus:
     said before.
     """
     folder = cache.expanduser() / f"espeak-{_version()}"
-    if not (folder / "utterances.csv").exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".making-", dir=folder.parent) as temporary:
-            unfinished = Path(temporary) / folder.name
-            fresh = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
-            with fresh:
-                fresh.submit(make_corpus, unfinished, speakers()).result()
-            if folder.exists():
-                shutil.rmtree(folder)
-            unfinished.rename(folder)
-    return read_corpus(folder)
+
+    def make(unfinished: Path) -> None:
+        fresh = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+        with fresh:
+            fresh.submit(make_corpus, unfinished, speakers()).result()
+
+    return read_corpus(made_once(folder, "utterances.csv", make))
 
 
 def make_corpus(folder: Path, who: list[Speaker]) -> None:

@@ -12,8 +12,6 @@ It is the format of every feature directory here, so records and pipeline are th
 import csv
 import hashlib
 import io
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -26,12 +24,14 @@ from mmer_jax.errors import UserError
 from mmer_jax.records import write_atomically
 from mmer_jax.speech import features
 from mmer_jax.speech.audio import read_audio
+from mmer_jax.speech.cached import made_once
 from mmer_jax.speech.corpus import SpeechCorpus, Utterance
 from mmer_jax.speech.labels import Labels, read_labels
 
 MODALITIES = ("mel", "prosody", "phones")
 PHONE_COLUMNS = ("phone", "word", "duration")
 STRIDE = 2  # feature frames to one of the recogniser's; a phone needs one of them
+SPLITS = ("", "train", "dev", "test", "dev_seen", "test_seen")
 SHOWN = 5  # faults; all of them are in faults.csv
 _VERSION = "1"  # of what is extracted
 
@@ -46,6 +46,11 @@ class Extracted(NamedTuple):
 
 def extract(corpus: SpeechCorpus, utterance: Utterance) -> Extracted:
     """Features and labels of an utterance; UserError for whatever is wrong with it."""
+    if utterance.split not in SPLITS:
+        raise UserError(
+            f"{utterance.utt_id}: its split is '{utterance.split}'; expected one of: "
+            f"{', '.join(SPLITS[1:])}; empty: by a hash of the text"
+        )
     path = corpus.audio_path(utterance)
     audio = read_audio(path)
     spectrum = features.magnitudes(audio)
@@ -70,23 +75,18 @@ def extract_features(corpus: SpeechCorpus, cache: Path, say: Callable[[str], Non
       UserError: no utterance is without fault.
     """
     folder = cache.expanduser() / f"features-{corpus.root.resolve().name}-{_stamp(corpus)}"
-    if (folder / "utterances.csv").exists():
-        return folder
-    found, faults = _extract_all(corpus)
-    for utt_id, fault in list(faults.items())[:SHOWN]:
-        say(f"left out: {utt_id}: {fault}")
-    if len(faults) > SHOWN:
-        say(f"left out: {len(faults) - SHOWN} more; all are in {folder / 'faults.csv'}")
-    if not found:
-        raise UserError(f"{corpus.root}: all {len(faults)} utterances are faulty, see above")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".making-", dir=folder.parent) as temporary:
-        unfinished = Path(temporary) / folder.name
+
+    def make(unfinished: Path) -> None:
+        found, faults = _extract_all(corpus)
+        for utt_id, fault in list(faults.items())[:SHOWN]:
+            say(f"left out: {utt_id}: {fault}")
+        if len(faults) > SHOWN:
+            say(f"left out: {len(faults) - SHOWN} more; all are in {folder / 'faults.csv'}")
+        if not found:
+            raise UserError(f"{corpus.root}: all {len(faults)} utterances are faulty, see above")
         _write(unfinished, corpus, found, faults)
-        if folder.exists():
-            shutil.rmtree(folder)
-        unfinished.rename(folder)
-    return folder
+
+    return made_once(folder, "utterances.csv", make)
 
 
 def _extract_all(corpus: SpeechCorpus) -> tuple[dict[str, Extracted], dict[str, str]]:

@@ -6,7 +6,7 @@ over the training speech. distortion.csv: mel-cepstral distortion against the re
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import jax
@@ -27,7 +27,7 @@ QUANTITIES = {"duration": "ms", "pitch": "standard deviations", "energy": "stand
 Table = dict[str, np.ndarray]  # a column of numbers for each name, [n phones]
 
 
-def spoken_phones(batches: Sequence[SpeechBatch]) -> Table:
+def spoken_phones(batches: Iterable[SpeechBatch]) -> Table:
     """Every spoken phone of the batches: what it is, of which voice, and its prosody."""
     found: dict[str, list] = {name: [] for name in ("phone", "accent", "speaker", *QUANTITIES)}
     for batch in batches:
@@ -94,7 +94,7 @@ def prosody_errors(
     """Lines of prosody.csv: root mean squared and mean absolute errors by quantity and accent."""
     batches = list(data.stream(data.batches(rows, 16, None)))
     truth = spoken_phones(batches)
-    training = spoken_phones(list(data.stream(data.batches(training_rows, 16, None))))
+    training = spoken_phones(data.stream(data.batches(training_rows, 16, None)))
     guesses = {
         "phone's mean": phone_means(training, truth),
         "phone's mean of the speaker": phone_means(training, truth, by_speaker=True),

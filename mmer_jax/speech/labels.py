@@ -56,6 +56,16 @@ def _aligned(path: Path, utterance: Utterance, seconds: float):
         raise UserError(
             f"{path} has {len(words)} words, the text of '{utterance.utt_id}' has {len(spoken)}"
         )
+    others = [
+        (w.label, word)
+        for w, word in zip(words, spoken, strict=True)
+        if not w.label.startswith("<") and _letters(w.label) != _letters(word)
+    ]
+    if others:
+        raise UserError(
+            f"{path} has the word '{others[0][0]}' where the text of '{utterance.utt_id}' has "
+            f"'{others[0][1]}'; do they belong together?"
+        )
     unheard = [w.label for w in words if not _within(sounds, w)]
     if unheard:
         raise UserError(
@@ -77,6 +87,11 @@ def _aligned(path: Path, utterance: Utterance, seconds: float):
         if given.phones != names:
             raise UserError(f"{path} has other phones than utterances.csv: {_flat(names)}")
     return pronunciation, [(p.start, p.end) for group in grouped for p in group]
+
+
+def _letters(word: str) -> str:
+    """A word without apostrophes, hyphens and the like, which releases set as they please."""
+    return "".join(filter(str.isalpha, word.casefold()))
 
 
 def _within(sounds: list[Interval], word: Interval) -> list[Interval]:

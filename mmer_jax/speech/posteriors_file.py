@@ -45,6 +45,9 @@ def read_posteriors(path: Path) -> Posteriors:
     if missing:
         raise UserError(f"{path} has no array '{missing[0]}', only: {', '.join(found)}")
     values, symbols, shift = (found[key] for key in KEYS)
+    for key in ("log_posteriors", "frame_shift"):
+        if found[key].dtype.kind not in "iuf":
+            raise UserError(f"{path}: {key} holds {found[key].dtype}; expected numbers")
     if values.ndim != 2 or symbols.ndim != 1 or len(symbols) != values.shape[1] or not len(values):
         raise UserError(
             f"{path}: log_posteriors are {list(values.shape)} and symbols {list(symbols.shape)}; "

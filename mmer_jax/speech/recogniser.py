@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from mmer_jax import mirror
 from mmer_jax.checkpoint import finished_trials, load_final
 from mmer_jax.errors import UserError
 from mmer_jax.nn.layers import Dropout, Linear
@@ -107,10 +108,14 @@ class Recogniser:
 def load_recogniser(workdir: str | Path, seed: int = 0) -> Recogniser:
     """The recogniser of a finished run of `python -m mmer_jax.speech.train`.
 
+    Args:
+      workdir: a folder or gs://...
+      seed: which of its trials.
+
     Raises:
       UserError: `workdir` is not one, or has not been trained to the end, or not with this seed.
     """
-    workdir = Path(workdir).expanduser()
+    workdir = mirror.folder(str(workdir))
     path = workdir / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))["config"]

@@ -57,8 +57,9 @@ class RecogniserTask:
 
     def loss(self, params, batch: SpeechBatch, rng: Array, epoch):
         vary_key, mask_key, dropout_key = jax.random.split(rng, 3)
-        mel = vary(vary_key, batch.mel, warp=self.settings.warp, noise=self.settings.noise)
-        mel = masked(mask_key, mel, self.settings.mask_bands, self.settings.mask_frames)
+        real = frame_mask(batch.n_frames, batch.mel.shape[1])
+        mel = vary(vary_key, batch.mel, real, warp=self.settings.warp, noise=self.settings.noise)
+        mel = masked(mask_key, mel, real, self.settings.mask_bands, self.settings.mask_frames)
         posteriors = self._network.apply(
             {"params": params["network"]},
             mel,

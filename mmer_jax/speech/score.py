@@ -1,5 +1,7 @@
 """python -m mmer_jax.speech.score --workdir=W (--audio FILE --text "..." | --from FOLDER)
 
+Or --posteriors=FILE in place of --workdir.
+
 Goodness of pronunciation and accent intensity of every phone, as tables and figures.
 """
 
@@ -11,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from mmer_jax import cli
+from mmer_jax import cli, mirror
 from mmer_jax.errors import UserError
 from mmer_jax.report.figures import drawing
 from mmer_jax.speech import features, intensity, phones
@@ -33,8 +35,9 @@ utterances.csv (columns utt_id and text; audio, speaker and phones where they ar
 Goodness is at most 0; an intensity of 0 is the L1 of the recogniser's corpus, of 1 the strongest
 accents there. Into --out go scores.csv (phones), utterances.csv, faults.csv and figures.
 
---posteriors scores with another recogniser: an .npz with log_posteriors [frames, symbols], symbols
-and frame_shift, or of --from a folder of them, UTT_ID.npz.
+--posteriors in place of --workdir scores with another recogniser: an .npz with log_posteriors
+[frames, symbols], symbols and frame_shift, or of --from a folder of them, UTT_ID.npz. Intensities
+are then on the scale of what is scored, as another recogniser's goodness has another range.
 
 Faulty utterances are named and left out. Exit status: 0; 1 if some utterances were left out; 2 if
 nothing could be scored.
@@ -88,7 +91,7 @@ def _parser() -> cli.Parser:
         description=ABOUT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--workdir", type=Path, required=True, help="of a trained recogniser")
+    parser.add_argument("--workdir", help="of a trained recogniser; or gs://...")
     parser.add_argument("--seed", type=int, default=0, help="which of its seeds")
     parser.add_argument("--audio", type=Path, help="a wav or flac file")
     parser.add_argument("--text", help="what is said in it")
@@ -108,8 +111,11 @@ def _run(args) -> int:
     single = args.audio is not None
     if single == (args.folder is not None) or single != (args.text is not None):
         raise UserError("give either --audio and --text, or --from")
-    workdir = args.workdir.expanduser()
-    recogniser = load_recogniser(workdir, args.seed)
+    if (args.workdir is None) == (args.posteriors is None):
+        raise UserError("give either --workdir, of a recogniser, or --posteriors of another one")
+    if args.compare and args.posteriors is not None:
+        raise UserError("--compare needs a recogniser that can hear the L1 voice: give --workdir")
+    recogniser = None if args.workdir is None else load_recogniser(args.workdir, args.seed)
     scorer = Scorer(recogniser, _posteriors(args))
     if single:
         only = Utterance(args.audio.stem, args.text, audio=args.audio.name, phones=args.phones)
@@ -122,16 +128,13 @@ def _run(args) -> int:
         print(f"left out: {utt_id}: {fault}", file=sys.stderr)
     if not found:
         raise UserError(f"none of {len(corpus.utterances)} utterances could be scored, see above")
-    if args.posteriors is not None and len(found) > 1:
-        # Another recogniser's goodness has another range.
-        spoken = [scored.goodness[scored.words >= 0] for scored in found]
-        scale = intensity.fit(np.concatenate(spoken), "quantile", intensity.EDGE)
-        scaled = "their own phones"
+    if recogniser is None:
+        scale, scaled = _scale_of(found), "their own phones"
     else:
-        scale = intensity.load(intensity.place(workdir, args.seed))
-        scaled = f"the corpus of {workdir}"
+        scale = intensity.load(intensity.place(mirror.folder(args.workdir), args.seed))
+        scaled = f"the corpus of {args.workdir}"
     _draw(found, mels, scale, args.out)
-    reference = _compare(corpus, found, recogniser, args.out) if args.compare else {}
+    reference = _compare(corpus, found, scorer, args.out) if args.compare else {}
     write_scores(args.out, found, scale, reference)
     write_faults(args.out, faults)
     if single:
@@ -140,6 +143,16 @@ def _run(args) -> int:
     console.print(f"intensity is on the scale of {scaled}", highlight=False, markup=False)
     console.print(f"tables and figures: {args.out}", highlight=False, markup=False)
     return 1 if faults else 0
+
+
+def _scale_of(found: list[Scored]) -> IntensityScale:
+    """Of the phones themselves; where all are as good, a nat less is an intensity of 1."""
+    spoken = np.concatenate([scored.goodness[scored.words >= 0] for scored in found])
+    try:
+        return intensity.fit(spoken, "quantile", intensity.EDGE)
+    except UserError:
+        best = float(spoken.max())
+        return IntensityScale(best - 1.0, best, "quantile")
 
 
 def _posteriors(args) -> Callable[[str], Path] | None:
@@ -175,11 +188,10 @@ def _draw(found: list[Scored], mels: list[np.ndarray], scale: IntensityScale, ou
 
 
 def _compare(
-    corpus: SpeechCorpus, found: list[Scored], recogniser: Recogniser, out: Path
+    corpus: SpeechCorpus, found: list[Scored], scorer: Scorer, out: Path
 ) -> dict[str, Scored]:
     """The same sentences by espeak-ng's L1 voice, scored by the recogniser."""
     by_id = {utterance.utt_id: utterance for utterance in corpus.utterances}
-    scorer = Scorer(recogniser)
     reference = {}
     for scored in found:
         try:

@@ -76,7 +76,7 @@ def describe(timed: Timed, request: Request, said: Pronunciation, control: str) 
 
 
 def add_flags(parser: cli.Parser) -> None:
-    parser.add_argument("--workdir", required=True, type=Path, help="of a trained Ai-TTS")
+    parser.add_argument("--workdir", required=True, help="of a trained Ai-TTS; or gs://...")
     parser.add_argument("--seed", type=int, default=0, help="which of the workdir's trials")
     parser.add_argument("--vocoder", type=Path, metavar="FILE.onnx", help="instead of Griffin-Lim")
 

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from mmer_jax import config as config_lib
+from mmer_jax import mirror
 from mmer_jax.checkpoint import finished_trials, load_final
 from mmer_jax.errors import UserError
 from mmer_jax.speech import config as speech_config
@@ -55,7 +56,7 @@ def load_synthesiser(workdir: str | Path, seed: int = 0) -> Synthesiser:
     Raises:
       UserError: `workdir` is none of Ai-TTS, or has not been trained to the end with this seed.
     """
-    workdir = Path(workdir).expanduser()
+    workdir = mirror.folder(str(workdir))
     config, facts = read_run(workdir)
     trial = finished_trials(workdir).get(f"seed{seed}")
     if trial is None:

@@ -32,7 +32,7 @@ class Spoken(NamedTuple):
 
     mel: Float[np.ndarray, "F M"]  # natural logarithms
     durations: Int[np.ndarray, " P"]  # of phones in frames
-    intensity: Float[np.ndarray, " P"]  # asked of phones
+    intensity: Float[np.ndarray, " P"]  # what the network was told of each phone
 
 
 class Synthesiser:
@@ -113,13 +113,15 @@ class Synthesiser:
         speaker = np.array([self.speakers.index(request.speaker) for request in padded], np.int32)
         accent = np.array([self.accents.index(request.accent) for request in padded], np.int32)
         intensity = self._intensities(padded, text, accent)
-        x, prosody, durations = self._plan(self.params, text, Voice(speaker, accent, intensity))
+        told, x, prosody, durations = self._plan(
+            self.params, text, Voice(speaker, accent, intensity)
+        )
         durations = np.asarray(durations)
         lengths = durations.sum(axis=1)
         steps = up(int(lengths.max()), FRAMES_STEP)
         mel = np.asarray(self._render(self.params, x, text, prosody, durations, steps))
         return [
-            Spoken(mel[i, : lengths[i]], durations[i, :n], intensity[i, :n])
+            Spoken(mel[i, : lengths[i]], durations[i, :n], np.asarray(told)[i, :n])
             for i, n in enumerate(len(request.phones) for request in requests)
         ]
 
@@ -143,7 +145,7 @@ class Synthesiser:
     def _planned(self, params, text: Text, voice: Voice):
         control = self.model.shaped(voice.control, text)
         x, prosody = self.model.plan(params, text, voice._replace(control=control))
-        return x, prosody, whole_frames(prosody.log_duration, text.phones)
+        return control, x, prosody, whole_frames(prosody.log_duration, text.phones)
 
     def _rendered(self, params, x, text: Text, prosody: Prosody, durations, steps: int):
         return self.model.render(params, x, text, prosody, frames_of(durations, steps))

@@ -68,6 +68,18 @@ def test_an_unfinished_build_is_not_trusted(root):
     assert feature_records.prepare(root, MODALITIES, root.parent / "records").built
 
 
+def test_what_a_killed_build_has_left_is_cleared_away(root):
+    place = root.parent / "records"
+    folder = feature_records.prepare(root, MODALITIES, place).folder
+    left = place / f".building-{folder.name.rpartition('-')[0]}-x7"
+    others = place / ".building-of-another-y8"
+    for leftover in (left, others):
+        (leftover / "shards").mkdir(parents=True)
+    (folder / "source.json").unlink()
+    assert feature_records.prepare(root, MODALITIES, place).built
+    assert not left.exists() and others.exists()
+
+
 def test_truncated_and_missing_shards_are_named(root):
     shard = feature_records.prepare(root, MODALITIES, root.parent / "records").shards[2][0]
     data = shard.read_bytes()

@@ -239,3 +239,10 @@ def rows_of(path: Path) -> dict[tuple, float]:
             tuple(v for k, v in row.items() if k != "value"): float(row["value"])
             for row in csv.DictReader(file)
         }
+
+
+def test_a_job_whose_failure_may_pass_is_requeued(slurm, probe):
+    flags = [f"--notes={probe}/notes", "--seconds_0=0.1", "--exit_0=75"]
+    job = slurm.submit(probe, flags=flags)
+    wait_until(lambda: slurm.state(job) == "PENDING" and started(probe), "it is not requeued")
+    slurm("scancel", job)

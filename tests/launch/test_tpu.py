@@ -176,6 +176,11 @@ def test_a_lost_connection_to_a_live_slice_is_taken_up_again(checkout, tmp_path)
     assert found == (0, ["ssh", "describe", "ssh"])
 
 
+def test_what_may_have_passed_is_tried_again(checkout, tmp_path):
+    found = run_with(checkout, tmp_path, statuses=[75, 0], states=["ACTIVE"])
+    assert found == (0, ["ssh", "describe", "ssh"])
+
+
 @pytest.mark.parametrize("status", [1, 143])
 def test_a_run_that_ends_on_a_live_slice_is_not_repeated(checkout, tmp_path, status):
     """143: somebody stopped it."""

@@ -110,6 +110,24 @@ def test_the_end_is_written(trained):
     assert (workdir / "samples.html").read_text().count("<audio") == 1 + 2 * 5
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "ablation", [{"control": "utterance"}, {"control": "none"}, {"consistency_weight": 0.0}]
+)
+def test_ablations_train_and_report(tmp_path, ablation):
+    config = tiny_config()
+    with config.unlocked():
+        for name, value in ablation.items():
+            (config.model if name == "control" else config.stages.aitts)[name] = value
+    task = train(tmp_path, config)
+    records = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert ("consistency" in records[-1]) is (ablation == {"control": "utterance"})
+    params = jax.tree.map(np.asarray, load_final(tmp_path, "aitts")["aitts"])
+    task.finish(tmp_path, params, Console(file=io.StringIO()))
+    sounds = (tmp_path / "samples.html").read_text().count("<audio")
+    assert sounds == 1 + 2 * (1 if task.model.control == "none" else 5)
+
+
 def test_the_baseline_trains_an_adversary_and_no_intensity(tmp_path):
     task = train(tmp_path, tiny_config(get_baseline))
     record = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
@@ -122,6 +140,11 @@ def test_only_training_speakers_are_known():
     data = make_data()
     assert voices(data) == {"cmn0": "cmn", "de0": "de", "en0": ""}
     assert seen(data, "test").tolist() == [1]
+    data.columns["accent"] = data.columns["accent"].astype("U3")
+    data.columns["accent"][1] = "cmn"
+    with pytest.raises(UserError, match="no utterance of an L1 speaker of training in split"):
+        AiTTSTask(tiny_config(), data, make_judge())  # and not after all the training
+    data = make_data()
     data.columns["speaker"][1] = "stranger"
     with pytest.raises(UserError, match="no utterance of a training speaker in split 'test_seen'"):
         seen(data, "test")
@@ -156,6 +179,7 @@ def test_corpora_whose_accents_cannot_be_learnt_are_refused(accents, message):
         ("model.kernel", 4, "expected an odd number"),
         ("model.decoder_blocks", 0, "at least 1"),
         ("stages.aitts.consistency_rows", 0.0, "share of the batch"),
+        ("stages.aitts.weight_decay", 1e-5, "it must be 0, or the mels' means"),
         ("data.recogniser", "", "train one with configs/l1_recogniser.py"),
     ],
 )

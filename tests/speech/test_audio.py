@@ -64,3 +64,9 @@ def test_touching_full_scale_now_and_then_is_not_clipping(tmp_path):
     samples[::500] = 1.0
     soundfile.write(tmp_path / "x.wav", samples, 16000, subtype="FLOAT")
     assert len(read_audio(tmp_path / "x.wav")) == 8000
+
+
+def test_what_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "folder.wav").mkdir()
+    with pytest.raises(UserError, match="folder.wav cannot be written"):
+        write_audio(tmp_path / "folder.wav", tone(16000))

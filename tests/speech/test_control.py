@@ -1,12 +1,15 @@
 """The control experiment's numbers, and the page of samples."""
 
 import io
+import pathlib
 import wave
 
 import numpy as np
 import pytest
 from aitts_setting import make_batch, make_judge, make_synthesiser
 
+from mmer_jax.errors import UserError
+from mmer_jax.speech import control
 from mmer_jax.speech.control import LEVELS
 from mmer_jax.speech.control_study import Bench, Measured, correlation, draw, measure, summary
 from mmer_jax.speech.features import N_MELS
@@ -69,3 +72,15 @@ def test_the_page_holds_sounds_and_pictures(tmp_path):
         np.testing.assert_allclose(
             np.frombuffer(file.readframes(1000), "<i2") / 32767, audio, atol=1e-4
         )
+
+
+def test_systems_of_a_kind_are_told_apart_and_none_is_measured_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr(control, "name_of", lambda workdir: "Ai-TTS")
+    places = [str(tmp_path / name / "aitts") for name in ("a", "b")]
+    assert names(places) == [f"Ai-TTS ({place})" for place in places]
+    with pytest.raises(UserError, match="name a workdir twice"):
+        names([places[0], f"{tmp_path}/b/../a/aitts"])
+
+
+def names(places):
+    return control.names_of(places, [pathlib.Path(place) for place in places])

@@ -78,6 +78,7 @@ def test_faulty_utterances_are_named_and_the_others_go_on(spoken, tmp_path):
     soundfile.write(broken / rows[4]["audio"], audio[: rate // 3], rate)
     rows[4] |= {"alignment": ""}
     (broken / rows[5]["audio"]).unlink()
+    rows[6] |= {"split": "validation"}
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
@@ -85,8 +86,9 @@ def test_faulty_utterances_are_named_and_the_others_go_on(spoken, tmp_path):
     said = []
     folder = extract_features(read_corpus(broken), tmp_path, said.append)
     faults = dict(list(csv.reader((folder / "faults.csv").read_text().splitlines()))[1:])
-    expected = "silent|clipped|cannot pronounce|no whole TextGrid|phones|does not exist".split("|")
-    for row, words in zip(rows[:6], expected, strict=True):
+    expected = "silent|clipped|cannot pronounce|no whole TextGrid|phones|does not exist"
+    expected = [*expected.split("|"), "its split is 'validation'; expected one of: train, dev"]
+    for row, words in zip(rows[:7], expected, strict=True):
         assert words in faults[row["utt_id"]]
     assert len(said) == 6 and "1 more" in said[-1]
     assert len(open_from(folder, "directory")) == len(rows) - 6

@@ -40,6 +40,7 @@ def test_symbols_of_the_same_phone_are_added_up(tmp_path):
         ({"log_posteriors": np.zeros((2, 6), np.float32)}, "frame 0 add up to 6, expected 1"),
         ({"log_posteriors": np.full((2, 6), np.nan)}, "frame 0 add up to nan"),
         ({"log_posteriors": np.zeros((0, 6))}, r"log_posteriors are \[0, 6\]"),
+        ({"frame_shift": np.array("10 ms")}, "frame_shift holds <U5; expected numbers"),
         ({"frame_shift": np.array(20.0)}, "frame_shift is 20.0; expected seconds"),
         ({"symbols": np.array(list("abcdef"))}, "no symbol is an ARPAbet phone: a, b, c"),
     ],

@@ -89,11 +89,13 @@ def test_where_nothing_can_be_scored_the_status_is_2(workdir, tmp_path, capsys):
     assert "none of 1 utterances could be scored" in capsys.readouterr().err
 
 
-def test_posteriors_in_a_file_score_like_the_recogniser_that_made_them(spoken, workdir, tmp_path):
+def test_posteriors_in_a_file_score_like_the_recogniser_that_made_them(
+    spoken, workdir, tmp_path, capsys
+):
     audio = next((spoken / "audio").glob("es0-train*.flac"))
     text = next(u["text"] for u in table(spoken / "utterances.csv") if audio.stem == u["utt_id"])
-    common = ("--workdir", workdir, "--audio", audio, "--text", text, "--figures", 0)
-    assert command(*common, "--out", tmp_path / "own") == 0
+    common = ("--audio", audio, "--text", text, "--figures", 0)
+    assert command(*common, "--workdir", workdir, "--out", tmp_path / "own") == 0
     from mmer_jax.speech import features
     from mmer_jax.speech.audio import read_audio
 
@@ -106,6 +108,7 @@ def test_posteriors_in_a_file_score_like_the_recogniser_that_made_them(spoken, w
     )
     given = ("--posteriors", tmp_path / "posteriors.npz", "--out", tmp_path / "given")
     assert command(*common, *given) == 0
+    assert "on the scale of their own phones" in capsys.readouterr().out
     own, external = (table(tmp_path / name / "scores.csv") for name in ("own", "given"))
     for a, b in zip(own, external, strict=True):
         assert (a["phone"], a["start"]) == (b["phone"], b["start"])
@@ -118,11 +121,24 @@ def test_posteriors_in_a_file_score_like_the_recogniser_that_made_them(spoken, w
         (("--audio", "x.wav"), "give either --audio and --text, or --from"),
         ((), "give either --audio and --text, or --from"),
         (("--audio", "x.wav", "--text", "hello"), "x.wav does not exist"),
+        (("--from", ".", "--posteriors", "."), "give either --workdir, of a recogniser, or"),
     ],
 )
 def test_what_is_missing_is_told(workdir, tmp_path, arguments, message, capsys):
     assert command("--workdir", workdir, *arguments, "--out", tmp_path) == 2
     assert message in capsys.readouterr().err
+
+
+def test_posteriors_hear_no_l1_voice(tmp_path, capsys):
+    assert command("--from", ".", "--posteriors", ".", "--compare", "--out", tmp_path) == 2
+    assert "--compare needs a recogniser" in capsys.readouterr().err
+
+
+def test_phones_that_are_all_as_good_have_no_accent():
+    ids, words = np.array([40, 3, 7, 40]), np.array([-1, 0, 0, -1])
+    times = np.zeros(4)
+    found = score.Scored("u", ("a",), ids, words, times, times, np.full(4, -0.5), ())
+    assert score._scale_of([found]).intensity(np.array([-0.5, -1.5])).tolist() == [0.0, 1.0]
 
 
 def test_a_pause_belongs_to_no_phone():

@@ -36,7 +36,11 @@ def test_ljspeech_is_imported_and_silent_files_are_left_out(lj, tmp_path, capsys
 
 def test_a_folder_is_never_overwritten(lj, tmp_path, capsys):
     assert importing.run("ljspeech", "", ljspeech.find, [str(lj), str(tmp_path)]) == 2
-    assert "exists; choose another folder" in capsys.readouterr().err
+    assert "exists and is no corpus" in capsys.readouterr().err
+    out = str(tmp_path / "out")
+    assert importing.run("ljspeech", "", ljspeech.find, [str(lj), out]) == 0
+    assert importing.run("ljspeech", "", ljspeech.find, [str(lj), out]) == 2
+    assert "already has 1 of these utterances" in capsys.readouterr().err
 
 
 def test_a_broken_list_is_refused(lj):
@@ -45,8 +49,9 @@ def test_a_broken_list_is_refused(lj):
         ljspeech.find(lj)
 
 
-def test_l2arctic_brings_accents_and_alignments(tmp_path):
-    root, out = tmp_path / "L2-ARCTIC", tmp_path / "out"
+@pytest.fixture
+def l2(tmp_path):
+    root = tmp_path / "L2-ARCTIC"
     for speaker in ("BWC", "NJS"):
         record(root / speaker / "wav" / "arctic_a0001.wav", 44100)
         text = root / speaker / "transcript" / "arctic_a0001.txt"
@@ -55,7 +60,23 @@ def test_l2arctic_brings_accents_and_alignments(tmp_path):
     (root / "BWC" / "textgrid").mkdir()
     grid = TextGrid(1.0, {"words": (Interval(0.0, 1.0, "author"),)})
     write_textgrid(root / "BWC" / "textgrid" / "arctic_a0001.TextGrid", grid)
-    assert importing.copy_corpus(l2arctic.find(root), out) == []
+    return root
+
+
+def test_l1_of_one_release_and_accents_of_another_make_a_corpus(lj, l2, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert importing.run("l2arctic", "", l2arctic.find, [str(l2), str(out)]) == 0
+    assert "it has no L1 speech yet, which training needs" in capsys.readouterr().out
+    assert importing.run("ljspeech", "", ljspeech.find, [str(lj), str(out)]) == 0
+    assert f"train with --config.data.corpus={out}" in capsys.readouterr().out
+    corpus = read_corpus(out)
+    assert [u.accent for u in corpus.utterances] == ["cmn", "es", ""]
+    assert all(corpus.audio_path(u).exists() for u in corpus.utterances)
+
+
+def test_l2arctic_brings_accents_and_alignments(l2, tmp_path):
+    out = tmp_path / "out"
+    assert importing.copy_corpus(l2arctic.find(l2), out) == []
     first, second = read_corpus(out).utterances
     assert (first.utt_id, first.speaker, first.accent) == ("BWC_arctic_a0001", "BWC", "cmn")
     assert (second.accent, second.alignment) == ("es", "")

@@ -129,6 +129,16 @@ def test_a_grid_of_another_text_is_refused(utterance):
         labels_of((corpus, other, grid))
 
 
+def test_a_grid_with_another_word_is_refused(utterance):
+    corpus, spoken, grid = utterance
+    other = dataclasses.replace(spoken, text="we saw")
+    with pytest.raises(UserError, match="has the word 'see' where the text of 'u1' has 'saw'"):
+        labels_of((corpus, other, grid))
+    words = (grid.tiers["words"][0]._replace(label="WE"), grid.tiers["words"][1])
+    words = (words[0], words[1]._replace(label="<unk>"))  # MFA's for a word it does not know
+    assert len(labels_of((corpus, spoken, grid._replace(tiers=grid.tiers | {"words": words}))).ids)
+
+
 def test_phones_of_another_alphabet_are_refused(utterance):
     corpus, spoken, grid = utterance
     sounds = grid.tiers["phones"]

@@ -162,7 +162,11 @@ def _renewed(
 def _build(folder: Path, columns, raw: dict[str, RawModality], fingerprint: str) -> dict:
     """Write the records and move them to `folder` as a whole; returns what source.json says."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".building-", dir=folder.parent) as temporary:
+    prefix = f".building-{folder.name.rpartition('-')[0]}-"
+    # What a killed build has left; no other is under way, as the lock is held.
+    for leftover in folder.parent.glob(f"{glob.escape(prefix)}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent) as temporary:
         unfinished = Path(temporary) / folder.name
         source = _write_records(unfinished, columns, raw, fingerprint)
         if folder.exists():  # unfinished, or another process was faster: the content is the same
