@@ -1,5 +1,6 @@
 """launch/slurm.sbatch under a real SLURM: an array of workers, time limits, several tasks."""
 
+import contextlib
 import csv
 import json
 import os
@@ -81,9 +82,18 @@ class Slurm:
         return states.get(job, "")
 
     def start_now(self, job: str) -> None:
-        """A requeued job waits two minutes before it starts; this one does not."""
+        """A requeued job waits two minutes before it starts; this one does not.
+
+        It is told so until it starts: SLURM sets the time anew when it has cleared up the old one.
+        """
         wait_until(lambda: self.state(job) == "PENDING", f"{job} is not requeued")
-        self("scontrol", "update", f"JobId={job}", "StartTime=now")
+
+        def starts() -> bool:
+            with contextlib.suppress(AssertionError):  # it is no longer pending
+                self("scontrol", "update", f"JobId={job}", "StartTime=now")
+            return self.state(job) != "PENDING"
+
+        wait_until(starts, f"{job} does not start")
 
     def wait(self, *jobs: str, seconds: float = 300) -> None:
         wait_until(lambda: not any(map(self.state, jobs)), f"{jobs} do not end", seconds)

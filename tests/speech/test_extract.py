@@ -90,8 +90,8 @@ def test_faulty_utterances_are_named_and_the_others_go_on(spoken, tmp_path):
     expected = [*expected.split("|"), "its split is 'validation'; expected one of: train, dev"]
     for row, words in zip(rows[:7], expected, strict=True):
         assert words in faults[row["utt_id"]]
-    assert len(said) == 6 and "1 more" in said[-1]
-    assert len(open_from(folder, "directory")) == len(rows) - 6
+    assert len(said) == 6 and "2 more" in said[-1]
+    assert len(open_from(folder, "directory")) == len(rows) - 7
 
 
 def test_a_corpus_of_faults_is_refused(tmp_path):
