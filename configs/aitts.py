@@ -3,6 +3,9 @@
 python -m mmer_jax.speech.train --config=configs/aitts.py --workdir=workdirs/aitts \
     --config.data.recogniser=workdirs/l1
 
+26 minutes on one core. Spearman of requested and measured intensity 0.94, mel-cepstral distortion
+2.3 dB for L1 and 3.3 dB for L2 (default corpus, test sentences; mmer_jax/speech/README.md).
+
 Ablations: --config.model.control=utterance (one intensity for all phones), none (no intensity), and
 --config.stages.aitts.consistency_weight=0 (no consistency constraint). configs/aitts_baseline.py
 has the control that the paper compares with.

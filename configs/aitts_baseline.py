@@ -5,6 +5,7 @@ python -m mmer_jax.speech.train --config=configs/aitts_baseline.py --workdir=wor
 
 The same network and corpus, but its phones are told the weight of the reversed gradient in place of
 the intensity, and no term speaks of intensities (mmer_jax/speech/adversary.py).
+17 minutes on one core; Spearman 0.03.
 """
 
 from configs import aitts
