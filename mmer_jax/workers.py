@@ -4,9 +4,10 @@ Nobody coordinates. Before each group a worker looks at what is trained and what
 (claims.py), and takes the next group that is free. Who finds everything trained makes the results.
 """
 
+import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from functools import partial
 from pathlib import Path
 
@@ -82,6 +83,7 @@ class Share:
         # Workers begin far from each other, and go on with neighbours, which share programs.
         self._start = int(claims.me.index * GOLDEN % 1 * len(groups))
         self._is_idle = True
+        self._held_before: Set[str] = set()  # when it last looked for parts of groups
 
     def take(self, stopped: Callable[[], bool]) -> list[str]:
         """What this worker does next, claimed for it.
@@ -95,7 +97,7 @@ class Share:
         """
         while not stopped():
             left = self._left()
-            for keys in [*left, *self._parts(left)]:
+            for keys in itertools.chain(left, self._parts(left)):
                 if self._claims.take(keys):
                     if self._finished().isdisjoint(keys):
                         self._start, self._is_idle = self.number(keys), False
@@ -132,19 +134,19 @@ class Share:
         keys = [[trial.key for trial in group.trials] for group in left]
         return sorted(keys, key=lambda k: (self.number(k) - self._start) % len(self._groups))
 
-    def _parts(self, left: list[list[str]]) -> list[list[str]]:
+    def _parts(self, left: list[list[str]]) -> Iterator[list[str]]:
         """Of groups that others hold in part, as they cut differently, what is free.
 
-        Not of a group that has begun: its checkpoint is of all its trials.
+        Not of a group that has begun: its checkpoint is of all its trials. And not at the first
+        look, as its holder may be about to claim the rest.
         """
         held = self._claims.holders([key for keys in left for key in keys])
         begun = {key for keys in begun_groups(self._workdir) for key in keys}
-        free = [[key for key in keys if key not in held] for keys in left]
-        return [
-            some
-            for some, keys in zip(free, left, strict=True)
-            if 0 < len(some) < len(keys) and begun.isdisjoint(keys)
-        ]
+        before, self._held_before = self._held_before, held.keys()
+        for keys in left:
+            theirs = held.keys() & set(keys)
+            if 0 < len(theirs) < len(keys) and theirs <= before and begun.isdisjoint(keys):
+                yield [key for key in keys if key not in held]
 
     def _others(self, names: Sequence[str], stopped: Callable[[], bool]) -> list[Worker]:
         """The living workers who hold all of `names`; nobody where one of them is free.

@@ -105,6 +105,22 @@ def test_of_a_group_that_others_hold_in_part_the_rest_is_taken(tmp_path):
         assert [t.key for t in share.group(keys[:3]).trials] == keys[:3]
 
 
+def test_a_group_is_not_split_while_its_holder_still_claims_it(tmp_path):
+    """The other worker is between its first and its second claim; then it has both."""
+    keys = [t.key for t in groups(1)[0].trials]
+    with claims(tmp_path, 1) as other, claims(tmp_path, 0) as mine:
+        assert other.take(keys[:1])
+        share, looks = Share(mine, groups(1), tmp_path, 0), []
+
+        def after_the_first_look():
+            if looks:
+                other.take(keys[1:])
+            looks.append(1)
+            return False
+
+        assert share.take(after_the_first_look) == []
+
+
 def test_of_a_group_that_has_begun_no_part_is_taken(tmp_path, monkeypatch):
     """Its checkpoint is of all its trials. Waiting leaves no claims behind."""
     keys = [t.key for t in groups(1, 5)[0].trials]
