@@ -112,7 +112,7 @@ def test_gradients_alone_and_what_validation_finds():
 # ---- whole runs ----
 
 
-@pytest.mark.parametrize("placement", ["device", "stream"])
+@pytest.mark.parametrize("placement", ["device", pytest.param("stream", marks=pytest.mark.slow)])
 def test_a_late_divergence_keeps_the_best_epoch_before(
     undisturbed, tmp_path, monkeypatch, placement
 ):
@@ -198,6 +198,7 @@ def test_a_point_that_diverges_is_not_chosen_by_what_nan_predicts(tmp_path):
     assert scores[:3] == [-np.inf] * 3 and min(scores[3:]) > 0
 
 
+@pytest.mark.slow
 def test_a_student_of_a_lost_teacher_is_lost(tmp_path, monkeypatch):
     """With a good epoch before it, the teacher teaches as it was then."""
 

@@ -63,6 +63,7 @@ def leaves(workdir):
     return jax.tree.leaves(load_final(workdir, "aitts"))
 
 
+@pytest.mark.slow
 def test_resumed_training_ends_where_uninterrupted_training_does(trained, tmp_path):
     with pytest.raises(Interrupted):
         train(tmp_path, tiny_config(), epochs=1)
@@ -80,6 +81,7 @@ def test_eight_devices_give_what_one_gives(trained, tmp_path):
         np.testing.assert_allclose(ours[:1], theirs, atol=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("term", ["consistency", "movement"])
 def test_made_up_requests_are_logged_from_their_epoch_on(trained, term):
     records = [json.loads(x) for x in (trained[0] / "metrics.jsonl").read_text().splitlines()]
@@ -99,6 +101,7 @@ def test_made_up_requests_have_the_dropout_of_training():
     assert abs(found[0] - found[1]) > 1e-3
 
 
+@pytest.mark.slow
 def test_the_end_is_written(trained):
     workdir, task = trained
     params = jax.tree.map(lambda leaf: np.asarray(leaf), load_final(workdir, "aitts")["aitts"])
