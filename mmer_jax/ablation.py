@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mmer_jax import distributed, mirror, report
-from mmer_jax.records import one_at_a_time
+from mmer_jax.records import LOCK, one_at_a_time
 from mmer_jax.scoring import STAMP
 from mmer_jax.sweep import Point
 from mmer_jax.train import run
@@ -41,7 +41,7 @@ def run_each(
     def compare() -> str | None:
         if worker is not None and not all((folder / STAMP).exists() for folder in folders):
             return None
-        with one_at_a_time(workdir / "lock"):
+        with one_at_a_time(workdir / LOCK):
             path = report.write_report(workdir / "report", folders)
         mirror.publish(workdir)
         return str(path)

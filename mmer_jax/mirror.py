@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from mmer_jax.errors import Transient, UserError
-from mmer_jax.records import one_at_a_time, write_atomically
-from mmer_jax.workdir import LOCK, PREPARING
+from mmer_jax.records import LOCK, PREPARING, one_at_a_time, write_atomically
 
 os.environ.setdefault("EPATH_USE_TF", "false")  # not the TensorFlow that records need
 

@@ -14,10 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from mmer_jax import distributed
 from mmer_jax.errors import UserError, is_disk_full
 
 METRICS = "metrics.jsonl"
+LOCK = "lock"  # of a workdir (workdir.locked)
+PREPARING = "lock.prepare"
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -53,6 +54,12 @@ def one_at_a_time(lock: Path) -> Iterator[None]:
         yield
 
 
+def _is_first() -> bool:
+    from mmer_jax import distributed  # imports JAX, which importers and others do without
+
+    return distributed.is_first()
+
+
 class MetricsLog:
     """metrics.jsonl: one line per trial and epoch, the record of truth.
 
@@ -69,7 +76,7 @@ class MetricsLog:
     def __init__(self, workdir: Path, *, tensorboard: bool = False, by_group: bool = False):
         self._whole, self._parts, self._by_group = workdir / METRICS, workdir / "metrics", by_group
         self._board = None
-        if tensorboard and distributed.is_first():
+        if tensorboard and _is_first():
             try:
                 from flax.metrics.tensorboard import SummaryWriter  # imports TensorFlow
             except ImportError as error:

@@ -11,10 +11,8 @@ from mmer_jax import distributed
 from mmer_jax.data.corpus import Corpus, CorpusSpec, Modality, Task
 from mmer_jax.errors import Transient, UserError
 from mmer_jax.integrity import Damaged, read_signed, write_signed
-from mmer_jax.records import one_at_a_time
+from mmer_jax.records import LOCK, PREPARING, one_at_a_time
 
-LOCK = "lock"
-PREPARING = "lock.prepare"
 # Patterns of files; where there is one of them the workdir is somebody's.
 BEGUN = (
     "metrics.jsonl",

@@ -16,6 +16,7 @@ from mmer_jax.errors import UserError
 from mmer_jax.integrity import Damaged, digest_of, read_signed
 from mmer_jax.metrics import JOINT
 from mmer_jax.pairs import Pairs
+from mmer_jax.records import LOCK
 from mmer_jax.report import neighbours
 from mmer_jax.report.neighbours import Study
 from mmer_jax.report.scores import Scores, collect
@@ -175,7 +176,7 @@ def _tasks(found: dict, path: Path) -> dict[str, list[str]]:
 @contextlib.contextmanager
 def _not_running(workdir: Path) -> Iterator[None]:
     """Hold a shared lock while reading; a run holds the exclusive one."""
-    lock = workdir / "lock"
+    lock = workdir / LOCK
     if not lock.exists():
         yield
         return

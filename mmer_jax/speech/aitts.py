@@ -44,6 +44,7 @@ from mmer_jax.speech.requests import spread
 from mmer_jax.speech.spans import judged_spans
 
 CONTROLS = ("phone", "utterance", "none", "adversarial")
+MADE_UP = ("consistency", "movement")  # the terms of made-up requests
 
 
 class Judge(NamedTuple):

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from mmer_jax.errors import UserError, shorten
 from mmer_jax.speech import corpora, intensity
-from mmer_jax.speech.aitts import CONTROLS, AiTTS, Judge
+from mmer_jax.speech.aitts import CONTROLS, MADE_UP, AiTTS, Judge
 from mmer_jax.speech.annotate import annotate, features_fingerprint
 from mmer_jax.speech.batch import SpeechBatch
 from mmer_jax.speech.dataset import SpeechData
@@ -86,7 +86,7 @@ class AiTTSTask:
                 return {name: _mean(values, few.weights) for name, values in terms.items()}
 
             def nothing():
-                return jax.tree.map(jnp.zeros_like, jax.eval_shape(constraint))
+                return dict.fromkeys(MADE_UP, jnp.zeros(()))
 
             begun = epoch >= self.settings.consistency_from
             found |= jax.lax.cond(begun, constraint, nothing)

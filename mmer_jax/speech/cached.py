@@ -1,11 +1,10 @@
 """Folders in a cache: made once, whole or not at all, whoever else asks for them meanwhile."""
 
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from mmer_jax.records import one_at_a_time
+from mmer_jax.whole_folder import write_whole
 
 
 def made_once(folder: Path, last: str, make: Callable[[Path], None]) -> Path:
@@ -18,14 +17,5 @@ def made_once(folder: Path, last: str, make: Callable[[Path], None]) -> Path:
     if not (folder / last).exists():
         with one_at_a_time(folder.with_name(f".{folder.name}.lock")):
             if not (folder / last).exists():
-                _make(folder, make)
+                write_whole(folder, make, folder.name)
     return folder
-
-
-def _make(folder: Path, make: Callable[[Path], None]) -> None:
-    with tempfile.TemporaryDirectory(prefix=".making-", dir=folder.parent) as temporary:
-        unfinished = Path(temporary) / folder.name
-        make(unfinished)
-        if folder.exists():
-            shutil.rmtree(folder)
-        unfinished.rename(folder)

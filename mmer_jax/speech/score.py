@@ -115,7 +115,8 @@ def _run(args) -> int:
         raise UserError("give either --workdir, of a recogniser, or --posteriors of another one")
     if args.compare and args.posteriors is not None:
         raise UserError("--compare needs a recogniser that can hear the L1 voice: give --workdir")
-    recogniser = None if args.workdir is None else load_recogniser(args.workdir, args.seed)
+    workdir = None if args.workdir is None else mirror.folder(args.workdir)
+    recogniser = None if workdir is None else load_recogniser(workdir, args.seed)
     scorer = Scorer(recogniser, _posteriors(args))
     if single:
         only = Utterance(args.audio.stem, args.text, audio=args.audio.name, phones=args.phones)
@@ -128,10 +129,10 @@ def _run(args) -> int:
         print(f"left out: {utt_id}: {fault}", file=sys.stderr)
     if not found:
         raise UserError(f"none of {len(corpus.utterances)} utterances could be scored, see above")
-    if recogniser is None:
+    if workdir is None:
         scale, scaled = _scale_of(found), "their own phones"
     else:
-        scale = intensity.load(intensity.place(mirror.folder(args.workdir), args.seed))
+        scale = intensity.load(intensity.place(workdir, args.seed))
         scaled = f"the corpus of {args.workdir}"
     _draw(found, mels, scale, args.out)
     reference = _compare(corpus, found, scorer, args.out) if args.compare else {}

@@ -13,8 +13,6 @@ import glob
 import hashlib
 import io
 import json
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +26,7 @@ from mmer_jax.data.corpus import Modality, RawModality
 from mmer_jax.data.paths import file_inside
 from mmer_jax.errors import UserError, is_disk_full
 from mmer_jax.records import one_at_a_time
+from mmer_jax.whole_folder import write_whole
 
 SHARD_BYTES = 64 * 2**20
 # TFDS sorts records by their keys, in a thousand parts of all keys that there may be. Keys that are
@@ -161,18 +160,11 @@ def _renewed(
 
 def _build(folder: Path, columns, raw: dict[str, RawModality], fingerprint: str) -> dict:
     """Write the records and move them to `folder` as a whole; returns what source.json says."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".building-{folder.name.rpartition('-')[0]}-"
-    # What a killed build has left; no other is under way, as the lock is held.
-    for leftover in folder.parent.glob(f"{glob.escape(prefix)}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent) as temporary:
-        unfinished = Path(temporary) / folder.name
-        source = _write_records(unfinished, columns, raw, fingerprint)
-        if folder.exists():  # unfinished, or another process was faster: the content is the same
-            shutil.rmtree(folder)
-        unfinished.rename(folder)
-    return source
+    return write_whole(
+        folder,
+        lambda unfinished: _write_records(unfinished, columns, raw, fingerprint),
+        family=folder.name.rpartition("-")[0],
+    )
 
 
 def _write_records(folder: Path, columns, raw: dict[str, RawModality], fingerprint: str) -> dict:
